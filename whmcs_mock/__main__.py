@@ -1,0 +1,5 @@
+"""Run the command as ``python -m whmcs_mock``."""
+
+from whmcs_mock.cli import main
+
+main(prog_name="whmcs-mock")

@@ -1,0 +1,173 @@
+"""Serve, check and try fixtures from the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from whmcs_mock import __version__
+from whmcs_mock.errors import FixtureError, ListenError
+
+if TYPE_CHECKING:
+    from whmcs_mock.journal import Call
+    from whmcs_mock.model import Ledger
+
+__all__ = ["main"]
+
+EXIT_FIXTURES = 1
+EXIT_LISTEN = 3
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _paths(function: F) -> F:
+    return click.argument("paths", nargs=-1, type=click.Path(), envvar="WHMCS_MOCK_FIXTURES")(function)
+
+
+def _profile(function: F) -> F:
+    return click.option(
+        "--profile",
+        type=click.Choice(["documented", "live"]),
+        default="documented",
+        show_default=True,
+        envvar="WHMCS_MOCK_PROFILE",
+        show_envvar=True,
+        help="Answer as the documentation shows, or as installed systems do.",
+    )(function)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="whmcs-mock")
+def main() -> None:
+    """Stand in for the WHMCS billing API in tests and during development.
+
+    Example: whmcs-mock serve fixtures/
+    """
+
+
+@main.command()
+@_paths
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    envvar="WHMCS_MOCK_HOST",
+    show_envvar=True,
+    help="Listen on this name or address.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8421,
+    show_default=True,
+    envvar="WHMCS_MOCK_PORT",
+    show_envvar=True,
+    help="Listen on this port; 0 takes a free one.",
+)
+@_profile
+def serve(paths: tuple[str, ...], host: str, port: int, profile: str) -> None:
+    """Serve the fixtures in PATHS until Ctrl-C: YAML files, or folders of them.
+
+    Without PATHS (or WHMCS_MOCK_FIXTURES) it serves the example of WHMCS's documentation. The access
+    log goes to stderr.
+
+    Example: whmcs-mock serve --port 9000 fixtures/
+    """
+    ledger = _loaded(paths)
+    from whmcs_mock.server import MockServer
+
+    server = MockServer(ledger, host=host, port=port, profile=profile, on_call=_log)
+    # Event.wait with a time-out returns to run signal handlers on Windows too.
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    try:
+        server.start()
+    except ListenError as error:
+        click.echo(f"whmcs-mock: {error}", err=True)
+        sys.exit(EXIT_LISTEN)
+    with server:
+        click.echo(
+            f"whmcs-mock ready {_reachable(server.url)} clients={len(ledger.clients)} credits={_credits(ledger)}"
+        )
+        while not stopping.wait(0.2):
+            pass
+
+
+@main.command()
+@_paths
+def check(paths: tuple[str, ...]) -> None:
+    """Tell every problem in the fixtures in PATHS, or that there is none.
+
+    Example: whmcs-mock check fixtures/
+    """
+    ledger = _loaded(paths, err=False)
+    counts = [(len(ledger.sources), "file"), (len(ledger.clients), "client"), (_credits(ledger), "credit")]
+    click.echo("ok: " + ", ".join(f"{count} {noun}{'s' * (count != 1)}" for count, noun in counts))
+
+
+@main.command()
+@click.argument("action")
+@click.argument("params", nargs=-1, metavar="[NAME=VALUE]...")
+@click.option(
+    "--fixtures",
+    multiple=True,
+    type=click.Path(),
+    envvar="WHMCS_MOCK_FIXTURES",
+    show_envvar=True,
+    help="A YAML file, or a folder of them; may be given again.",
+)
+@_profile
+def call(action: str, params: tuple[str, ...], fixtures: tuple[str, ...], profile: str) -> None:
+    """Print the answer to ACTION with the given parameters, without a server.
+
+    Example: whmcs-mock call GetCredits clientid=1 responsetype=xml
+    """
+    sent = {"action": action}
+    for param in params:
+        name, equals, value = param.partition("=")
+        if not (equals and name):
+            raise click.UsageError("a parameter is written NAME=VALUE, such as clientid=1")
+        sent[name] = value
+    ledger = _loaded(fixtures)
+    from whmcs_mock import api
+    from whmcs_mock.formats import response_type, written
+    from whmcs_mock.model import Books, checked_profile
+
+    known = checked_profile(profile)
+    answer = api.answer(sent, "127.0.0.1", Books(ledger))
+    click.echo(written(answer.body, response_type(sent.get("responsetype", ""), known), known, sent["action"]))
+
+
+def _loaded(paths: tuple[str, ...], *, err: bool = True) -> Ledger:
+    from whmcs_mock.fixtures import load_fixtures
+
+    try:
+        return load_fixtures(*paths)
+    except FixtureError as error:
+        click.echo(str(error), err=err)
+        sys.exit(EXIT_FIXTURES)
+
+
+def _log(call: Call) -> None:
+    line = f"{call.time:%H:%M:%S} {call}"
+    if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+        line = click.style(line, fg="green" if call.result == "success" else "red")
+    with contextlib.suppress(OSError, ValueError):  # stderr is closed: the answer matters more
+        click.echo(line, err=True)
+
+
+def _reachable(url: str) -> str:
+    """Name this machine in the URL of a server that listens on all its addresses."""
+    return url.replace("://0.0.0.0:", "://127.0.0.1:").replace("://[::]:", "://[::1]:")
+
+
+def _credits(ledger: Ledger) -> int:
+    return sum(len(client.credits) for client in ledger.clients)

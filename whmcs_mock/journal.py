@@ -1,0 +1,111 @@
+"""Record what was asked and how it was answered; secrets are redacted before they enter."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from whmcs_mock.errors import quoted
+
+__all__ = ["Call", "Journal", "redacted"]
+
+REDACTED = "***"
+
+_SECRET_NAME = re.compile("secret|passw|accesskey|apikey|token|cardnum|cvv", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Tell one request to the server and how it was answered.
+
+    Args:
+        action: The action as it was sent; empty when there was none.
+        clientid: The client's id as it was sent; None when there was none.
+        params: All parameters, secrets redacted.
+        result: ``success`` or ``error``; empty for what is answered below the API, as a 404 is.
+        message: The message of an error.
+        status: The HTTP status.
+        response_type: ``json``, ``xml`` or ``nvp``; empty below the API.
+        duration: How long the answer took, in seconds.
+        why: Why it was answered so.
+        advice: What a real WHMCS would take otherwise, a sentence each.
+        method: The HTTP method.
+        path: The path, without the query.
+        time: When the request came, in local time.
+        late: Set when the call belongs to an earlier test: the sentence that says so.
+    """
+
+    action: str
+    clientid: str | None
+    params: Mapping[str, str]
+    result: str
+    message: str
+    status: int
+    response_type: str
+    duration: float
+    why: str
+    advice: tuple[str, ...]
+    method: str
+    path: str
+    time: datetime
+    late: str = ""
+
+    def __str__(self) -> str:
+        asked = self.action or f"{self.method} {self.path}"
+        sent = " ".join(f"{key}={_short(value)}" for key, value in self.params.items() if key != "action")
+        kind = f"{self.status or 'no answer'} {self.response_type}".rstrip()
+        answer = f"{self.result} {quoted(self.message)}" if self.message else self.result
+        because = f": {self.why}" if self.why else ""
+        return f"{_short(asked)} {sent}".rstrip() + f" -> {kind} {answer}".rstrip() + because
+
+    def __repr__(self) -> str:
+        return f"<Call {self}>"
+
+
+class Journal:
+    """Keep the latest calls; safe to use from many threads."""
+
+    def __init__(self, limit: int = 10_000) -> None:
+        self.dropped = 0  # calls that came before the ones kept
+        self._calls: deque[Call] = deque(maxlen=limit)
+        self._came = threading.Condition()
+
+    def add(self, call: Call) -> None:
+        """Record a call, and wake who waits for it."""
+        with self._came:
+            self.dropped += len(self._calls) == self._calls.maxlen
+            self._calls.append(call)
+            self._came.notify_all()
+
+    def calls(self) -> list[Call]:
+        """Return the recorded calls, oldest first."""
+        with self._came:
+            return list(self._calls)
+
+    def wait_for(self, wanted: Callable[[Call], bool], timeout: float) -> Call | None:
+        """Return the first call that is wanted, when need be after waiting; None after ``timeout`` seconds."""
+
+        def first() -> Call | None:
+            return next((call for call in self._calls if wanted(call)), None)
+
+        with self._came:
+            return self._came.wait_for(first, timeout)
+
+
+def redacted(params: Mapping[str, str], secrets: Collection[str]) -> dict[str, str]:
+    """Copy parameters with every secret in them hidden: by the parameter's name, and by its value."""
+    return {
+        (REDACTED if key in secrets else key): REDACTED
+        if value and (value in secrets or _SECRET_NAME.search(key))
+        else value
+        for key, value in params.items()
+    }
+
+
+def _short(text: str) -> str:
+    """Write a value as it stands when it is one plain word, else in quotes."""
+    return text if text.isprintable() and " " not in text and 0 < len(text) <= 60 else quoted(text)
