@@ -116,7 +116,7 @@ def _check_credentials(params: Params, books: Books) -> frozenset[str] | None:
         raise ApiError("Invalid or missing credentials", 403, why=why)
     found: Credentials | None = None
     for credentials in books.credentials:
-        if _opens(credentials, params[name], params[secret], admin):
+        if _opens(credentials, params[name], params[secret], admin=admin):
             found = credentials
     if found is None:
         known = any(_same(credentials.name, params[name]) for credentials in books.credentials)
@@ -125,7 +125,7 @@ def _check_credentials(params: Params, books: Books) -> frozenset[str] | None:
     return found.actions
 
 
-def _opens(credentials: Credentials, name: str, secret: str, admin: bool) -> bool:
+def _opens(credentials: Credentials, name: str, secret: str, *, admin: bool) -> bool:
     if credentials.admin:
         secret = secret.lower()  # hex digits in either case
     same = _same(credentials.name, name) & _same(credentials.wire_secret, secret)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -24,7 +25,7 @@ from whmcs_mock.model import (
     parse_id,
     parse_relid,
 )
-from whmcs_mock.nodes import Mapping, Node, Scalar, Sequence, entries
+from whmcs_mock.nodes import Mapping, Node, Scalar, Sequence, root
 
 __all__ = ["example_path", "load_fixtures"]
 
@@ -87,23 +88,24 @@ class _Reader:
         self._access: Access | None = None
         self._answers: list[CannedAnswer] = []
         self._admins: frozenset[int] | None = None
+        self._sections: dict[str, Callable[[Node], None]] = {
+            "clients": self._client,
+            "credentials": self._credential,
+            "answers": self._answer,
+            "admins": self._admin,
+        }
 
     def ledger(self, first_credit_id: int) -> Ledger:
         if self._problems:
             raise FixtureError(tuple(self._problems))
-        numbered = (credit[0] for credits in self._clients.values() for credit in credits if credit[0])
-        next_id = max(max(numbered, default=0) + 1, first_credit_id)
-        clients = []
-        for id, credits in self._clients.items():
-            entries = []
-            for number, *rest in credits:
-                if not number:
-                    number, next_id = next_id, next_id + 1
-                entries.append(Credit(number, *rest))
-            clients.append(Client(id, tuple(entries)))
-            credits.clear()
+        given = [credit[0] for credits in self._clients.values() for credit in credits if credit[0]]
+        free = itertools.count(max([first_credit_id - 1, *given]) + 1)
+        clients = tuple(
+            Client(id, tuple(Credit(number or next(free), *rest) for number, *rest in credits))
+            for id, credits in self._clients.items()
+        )
         return Ledger(
-            tuple(clients),
+            clients,
             credentials=tuple(self._credentials),
             access=self._access,
             answers=tuple(self._answers),
@@ -136,25 +138,15 @@ class _Reader:
             self._file(data)
 
     def _file(self, data: bytes) -> None:
-        sections: dict[str, Callable[[Node], None]] = {
-            "clients": self._client,
-            "credentials": self._credential,
-            "answers": self._answer,
-            "admins": self._admin,
-        }
-        streaming: Scalar | None = None
-        for key, value in entries(data, "clients", self._report_at):
-            if key is streaming:
-                self._client(value)
-            elif key.text == "access":
+        document = root(data, self._report_at, "clients", self._client)
+        for name, (key, value) in document.items.items() if document else ():
+            if name == "access":
                 self._access_rules(value)
-            elif key.text in sections:
-                streaming = key
-                if key.text == "admins":
-                    self._admins = self._admins or frozenset()
-                for item in self._list(value, key.text):
-                    sections[key.text](item)
-            elif not key.text.startswith("x-"):
+            elif name in self._sections:
+                self._admins = self._admins or frozenset() if name == "admins" else self._admins
+                for item in self._list(value, name):
+                    self._sections[name](item)
+            elif not name.startswith("x-"):
                 self._unknown(key, "the top level")
 
     # Sections: each reads one node and remembers what it says.
@@ -258,7 +250,7 @@ class _Reader:
 
     def _unknown(self, key: Scalar, place: str) -> None:
         homes = [home for home, keys in _KEYS.items() if key.text in keys]
-        name = "this key" if place in _SECRET_PLACES and not homes or ":" in key.text else quoted(key.text)
+        name = "this key" if (place in _SECRET_PLACES and not homes) or ":" in key.text else quoted(key.text)
         near = difflib.get_close_matches(key.text.partition(":")[0].lower(), _KEYS[place], n=1, cutoff=0.6)
         if near and not homes:
             hint = f"did you mean {near[0]}?"

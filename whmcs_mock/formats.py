@@ -124,14 +124,13 @@ def _elements(body: Mapping[str, Any]) -> Iterator[str]:
         tag = _NOT_NAME.sub("_", str(name))
         tag = tag if tag[:1].isalpha() or tag[:1] == "_" else f"_{tag}"
         for item in value if isinstance(value, (list, tuple)) and value else [value]:
-            if isinstance(item, (list, tuple)):
-                item = dict(enumerate(item))
-            if not isinstance(item, Mapping):
-                text = _NOT_XML.sub("\ufffd", _text(item)).translate(_XML_ESCAPES)
+            inner = dict(enumerate(item)) if isinstance(item, (list, tuple)) else item
+            if not isinstance(inner, Mapping):
+                text = _NOT_XML.sub("\ufffd", _text(inner)).translate(_XML_ESCAPES)
                 yield f"<{tag}>{text}</{tag}>"
-            elif _is_empty(item):
+            elif _is_empty(inner):
                 yield f"<{tag}/>"
             else:
                 yield f"<{tag}>"
-                yield from _elements(item)
+                yield from _elements(inner)
                 yield f"</{tag}>"

@@ -6,7 +6,7 @@ endless aliases and deep nesting are refused before they cost anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import yaml
@@ -22,7 +22,7 @@ from yaml import (
 )
 from yaml.reader import ReaderError
 
-__all__ = ["Mapping", "Node", "Scalar", "Sequence", "entries"]
+__all__ = ["Mapping", "Node", "Scalar", "Sequence", "root"]
 
 MAX_DEPTH = 50
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML may come without its C extension
@@ -33,7 +33,7 @@ class Scalar:
 
     __slots__ = ("column", "line", "plain", "text")
 
-    def __init__(self, text: str, plain: bool, line: int, column: int) -> None:
+    def __init__(self, text: str, plain: bool, line: int, column: int) -> None:  # noqa: FBT001  # by position: faster
         self.text, self.plain, self.line, self.column = text, plain, line, column
 
 
@@ -69,44 +69,37 @@ class _Refused(Exception):
         self.place = line, column
 
 
-def entries(data: bytes, streamed: str, report: Report) -> Iterator[tuple[Scalar, Node]]:
-    """Go through the keys and values of the mapping that a file holds.
-
-    A list under the key ``streamed`` is yielded item by item, so that a large file never stands in
-    memory as a whole; the list itself comes first, without its items.
+def root(data: bytes, report: Report, streamed: str, take: Callable[[Node], None]) -> Mapping | None:
+    """Read the mapping that a file holds; None when there is none to be made out.
 
     Args:
         data: The content of the file.
-        streamed: The key of the long list.
         report: Takes each problem as line, column (both from 1) and message.
+        streamed: The key of a long list, which is left empty in the mapping.
+        take: Takes each item of that list as soon as it is read, so that they never stand in memory together.
     """
     try:
         data.decode("utf-8")
+        return _Composer(data, report, streamed, take).document()
     except UnicodeDecodeError as error:
-        report(*_place(data, error.start), f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8")
-        return
-    try:
-        yield from _Composer(data, report).document(streamed)
+        report(*_place(data[: error.start]), f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8")
     except _Refused as error:
         report(*error.place, str(error))
     except ReaderError as error:
-        # The C parser gives an offset in bytes, the Python one in characters of what it read.
+        # The C parser gives an offset in bytes, the Python one in characters.
         offset = int(error.position)
-        if _LOADER is yaml.SafeLoader:
-            offset = len(data.decode("utf-8-sig")[:offset].encode())
-        report(
-            *_place(data, offset),
-            "this character is not allowed in YAML; remove it, or write it as an escape in double quotes",
-        )
+        before = data.decode("utf-8-sig")[:offset].encode() if _LOADER is yaml.SafeLoader else data[:offset]
+        report(*_place(before), "this character is not allowed in YAML; remove it, or write it as an escape")
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         report(line, column, f"this is not YAML: {_explained(error.problem or 'the parser gave up')}")
+    return None
 
 
-def _place(data: bytes, offset: int) -> tuple[int, int]:
-    before = data[:offset].decode("utf-8", "replace").removeprefix("\ufeff")
-    return before.count("\n") + 1, len(before) - before.rfind("\n")
+def _place(before: bytes) -> tuple[int, int]:
+    text = before.decode("utf-8", "replace").removeprefix("\ufeff")
+    return text.count("\n") + 1, len(text) - text.rfind("\n")
 
 
 def _explained(problem: str) -> str:
@@ -121,61 +114,32 @@ def _explained(problem: str) -> str:
 
 
 class _Composer:
-    def __init__(self, data: bytes, report: Report) -> None:
+    def __init__(self, data: bytes, report: Report, streamed: str, take: Callable[[Node], None]) -> None:
+        self._streamed, self._take = streamed, take
+        self._section = ""  # the key at the top level that is being read
         self._next: Callable[[], Any] = _LOADER(data).get_event
         self._report = report
         self._anchors: dict[str, tuple[Node, int]] = {}
         self._read = 0  # nodes that stand in the file
         self._repeated = 0  # nodes that aliases stand for
 
-    def document(self, streamed: str) -> Iterator[tuple[Scalar, Node]]:
+    def document(self) -> Mapping:
         self._next()
         event = self._next()
         if type(event) is not DocumentStartEvent:
             raise _Refused(1, 1, "the file is empty; write clients: with a list of clients below it")
         event = self._next()
         if type(event) is not MappingStartEvent:
-            line, column = _mark(event)
-            if type(event) is ScalarEvent and not event.value:
-                raise _Refused(line, column, "the document is empty; write clients: with a list of clients below it")
-            raise _Refused(line, column, "the file must hold a mapping; begin it with clients:")
-        yield from self._root(event, streamed)
+            empty = type(event) is ScalarEvent and not event.value
+            what = "the document is empty" if empty else "the file does not hold a mapping"
+            raise _Refused(*_mark(event), f"{what}; write clients: with a list of clients below it")
+        node = self._mapping(event, 1)
+        self._tag(event)
         self._next()
         event = self._next()
         if type(event) is not StreamEndEvent:
-            raise _Refused(*_mark(event), "a second document begins here; put it into a file of its own")
-
-    def _root(self, start: Any, streamed: str) -> Iterator[tuple[Scalar, Node]]:
-        self._tag(start)
-        root = Mapping(*_mark(start))
-        merged: list[Mapping] = []
-        while type(event := self._next()) is not MappingEndEvent:
-            if (key := self._key(self._node(event, 2))) is None:
-                self._node(self._next(), 2)
-                continue
-            event = self._next()
-            if key.plain and key.text == "<<":
-                merged += self._sources(key, self._node(event, 2))
-                continue
-            new = self._is_new(key, root)
-            root.items.setdefault(key.text, (key, None))
-            if key.text == streamed and type(event) is SequenceStartEvent and not event.anchor:
-                if new:
-                    yield key, Sequence(*_mark(event))
-                self._tag(event)
-                while type(event := self._next()) is not SequenceEndEvent:
-                    item = self._node(event, 3)
-                    if new:
-                        yield key, item
-            else:
-                value = self._node(event, 2)
-                if new:
-                    yield key, value
-        for source in merged:
-            for text, pair in source.items.items():
-                if text not in root.items:
-                    root.items[text] = pair
-                    yield pair
+            self._report(*_mark(event), "a second document begins here; put it into a file of its own")
+        return node
 
     def _node(self, event: Any, depth: int) -> Node:
         kind = type(event)
@@ -200,8 +164,10 @@ class _Composer:
 
     def _sequence(self, start: Any, depth: int) -> Sequence:
         node = Sequence(*_mark(start))
+        streams = depth == 2 and self._section == self._streamed and not start.anchor
+        add = self._take if streams else node.items.append
         while type(event := self._next()) is not SequenceEndEvent:
-            node.items.append(self._node(event, depth + 1))
+            add(self._node(event, depth + 1))
         return node
 
     def _mapping(self, start: Any, depth: int) -> Mapping:
@@ -210,6 +176,8 @@ class _Composer:
         merged: list[Mapping] = []
         while type(event := next_event()) is not MappingEndEvent:
             key = self._key(read(event, depth + 1))
+            if depth == 1:
+                self._section = key.text if key else ""
             value = read(next_event(), depth + 1)
             if key is None:
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import selectors
@@ -9,17 +10,16 @@ import socket
 import socketserver
 import ssl
 import struct
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from io import BytesIO
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_to_bytes
 
 from pytest_httpserver import HTTPServer, HTTPServerError
-from werkzeug import Request, Response
+from werkzeug import Request
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import DechunkedInput, ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.wsgi import LimitedStream
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MockServer"]
 
-_MAX_LINE = 65536  # bytes of the request line, and of one header
-_MAX_HEADERS = 100
+_RESET = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)  # lingering for 0 s makes close() a reset
+_PLAIN = "text/plain; charset=utf-8"
 _LINGER = 1.0  # seconds that a refused body is still read, so that the client sees the refusal
 _STOPPING = 1.0  # seconds that stop() waits for answers that are being given
 
@@ -73,8 +73,11 @@ class MockServer(HTTPServer):
     ) -> None:
         super().__init__(host, port, ssl_context, threaded=True)
         self.ledger = load_fixtures() if ledger is None else ledger
-        self.app = App(self.ledger, profile, on_call=on_call, on_error=lambda error: self.handler_errors.append(error))
+        self.app = App(self.ledger, profile, on_call=on_call, on_error=self._keep_error)
         self.origins = Origins()
+
+    def _keep_error(self, error: Exception) -> None:
+        self.handler_errors.append(error)  # for check_handler_errors(), of pytest-httpserver
 
     @property
     def base_url(self) -> str:
@@ -120,7 +123,7 @@ class MockServer(HTTPServer):
         """
         if self.is_running():
             raise HTTPServerError("the server is running already")
-        self.server = _Server(self.host, self.port, self._wsgi, self.ssl_context, self.app, self.origins)
+        self.server = _Server(self)
         self.port = self.origins.port = self.server.port
         self.server_thread = threading.Thread(target=self.thread_target, daemon=True, name="whmcs-mock")
         self.server_thread.start()
@@ -149,7 +152,8 @@ class MockServer(HTTPServer):
             self.origins.begin(name)
         self.app.reset(self.ledger if ledger is None else ledger, profile, name)
 
-    def _wsgi(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def wsgi(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request: by what is expected, or else by the API."""
         expected = self.ordered_handlers[:1] + self.oneshot_handlers + self.handlers
         if expected or not is_endpoint(environ["PATH_INFO"]):
             request = Request(environ)
@@ -166,44 +170,34 @@ class _Server(ThreadedWSGIServer):
 
     allow_reuse_address = os.name == "posix"  # elsewhere it would let two servers share a port
 
-    def __init__(
-        self, host: str, port: int, wsgi: Any, ssl_context: ssl.SSLContext | None, app: App, origins: Origins
-    ) -> None:
-        self.mock = app
-        self.origins = origins
+    def __init__(self, mock: MockServer) -> None:
+        self.mock = mock
         self._jobs: SimpleQueue[tuple[Any, Any] | None] = SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._workers: list[threading.Thread] = []
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
+        super().__init__(mock.host, mock.port, mock.wsgi, _Handler, ssl_context=mock.ssl_context)
         self._waker, self._awakened = socket.socketpair()
-        try:
-            super().__init__(host, port, wsgi, _Handler, ssl_context=ssl_context)
-        except BaseException:
-            self._waker.close()
-            self._awakened.close()
-            raise
+        self.socket.settimeout(1)  # a connection that is gone before it is accepted must not hold stop() up
         if isinstance(self.socket, ssl.SSLSocket):
+            # A handshake may take for ever, so it is a worker's business.
             self.socket.do_handshake_on_connect = False  # type: ignore[attr-defined]  # missing in typeshed
-            # a worker's business: it may take for ever
 
     def server_bind(self) -> None:
         # Not the method of http.server, which asks the name service for the host's full name.
         try:
             socketserver.TCPServer.server_bind(self)
         except (OSError, OverflowError) as error:
-            where = f"{self.host} port {self.port}"
-            if getattr(error, "errno", None) == errno.EADDRINUSE:
-                raise AddressInUseError(
-                    f"cannot listen on {where}: another program listens there; stop it, or choose another port (0 takes a free one)"
-                ) from error
-            reason = getattr(error, "strerror", None) or error
-            raise ListenError(
-                f"cannot listen on {where}: {reason}; choose another host or port (0 takes a free one)"
+            taken = getattr(error, "errno", None) == errno.EADDRINUSE
+            reason = "another program listens there" if taken else getattr(error, "strerror", None) or error
+            hint = "stop it, or choose another port" if taken else "choose another host or port"
+            raise (AddressInUseError if taken else ListenError)(
+                f"cannot listen on {self.host} port {self.port}: {reason}; {hint} (0 takes a free one)"
             ) from error
         self.server_name, self.server_port = self.host, self.server_address[1]
 
-    def serve_forever(self, poll_interval: float = 0.5) -> None:
+    def serve_forever(self, _poll_interval: float = 0.5) -> None:
         # Without the polling of socketserver: a byte from shutdown() ends it at once.
         with selectors.DefaultSelector() as selector:
             selector.register(self.socket, selectors.EVENT_READ)
@@ -228,10 +222,7 @@ class _Server(ThreadedWSGIServer):
                 self.finish_request(request, address)
                 self.shutdown_request(request)
             except ResetConnection:
-                # Linger on with a time of 0 makes close() reset the connection.
-                request.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
-                )
+                request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 request.close()
             except (OSError, ValueError):  # the client went away, or stop() closed the connection
                 request.close()
@@ -248,10 +239,8 @@ class _Server(ThreadedWSGIServer):
         """Close every connection, and wait for the workers that are still answering."""
         with self._lock:
             for request in self._open:
-                try:
+                with contextlib.suppress(OSError):  # gone already
                     socket.socket.shutdown(request, socket.SHUT_RDWR)  # below TLS
-                except OSError:
-                    pass  # gone already
         for _ in self._workers:
             self._jobs.put(None)
         until = time.monotonic() + _STOPPING
@@ -262,190 +251,120 @@ class _Server(ThreadedWSGIServer):
 
 
 class _Handler(WSGIRequestHandler):
-    """Read HTTP/1.1 requests from one connection, and write each response in one piece."""
+    """Answer the requests of one connection, each in one write, and keep the connection."""
 
     disable_nagle_algorithm = True
     protocol_version = "HTTP/1.1"
     server: _Server
 
-    def setup(self) -> None:
-        super().setup()
-        self._opened = self.server.mock.setup
-        self._origin = self.server.origins.of(self.client_address[1])
-
     def handle(self) -> None:
-        self.close_connection = False
-        while not self.close_connection:
-            try:
-                self._exchange()
-            except _BadRequest as error:
-                self.close_connection = True
-                body = f"{error}\n".encode()
-                self._write(error.status, [("Content-Type", "text/plain; charset=utf-8")], body, {})
-                self._linger()
-
-    def _exchange(self) -> None:
-        self.close_connection = True
+        self._opened = self.server.mock.app.setup
+        self._origin = self.server.mock.origins.of(self.client_address[1])
         if self.rfile.peek(1)[:1] == b"\x16":  # type: ignore[attr-defined]  # a BufferedReader
-            raise _BadRequest("400 Bad Request", "Bad request: this port speaks http, not https")
-        while (line := self._line()) == b"\r\n":
-            pass
-        if not line:
+            self.send_error(400, "this port speaks http, not https")
+        else:
+            super().handle()
+
+    def handle_expect_100(self) -> bool:
+        return True  # _body() says "100 Continue", or refuses
+
+    def log(self, *_args: Any) -> None:
+        pass  # the access log is the application's
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse what is not HTTP in one line of text."""
+        phrase = HTTPStatus(code).phrase
+        text = message or explain or "the request is not HTTP as whmcs-mock reads it"
+        self.close_connection = True
+        self._write(f"{code} {phrase}", [("Content-Type", _PLAIN)], f"{phrase}: {text}\n".encode())
+        self._linger()
+
+    def run_wsgi(self) -> None:
+        """Answer one request."""
+        try:
+            self.environ = environ = self.make_environ()
+            stream = self._body(environ)
+        except ValueError as error:
+            self.send_error(400, str(error))
             return
-        environ = self._environ(line)
-        stream = self._body(environ)
-        if stream is None:
-            return
+        environ.update({"whmcs_mock.opened": self._opened, "whmcs_mock.origin": self._origin})
         status, headers, body = self._ask(environ)
-        version, connection = environ["SERVER_PROTOCOL"], environ.get("HTTP_CONNECTION", "").lower()
-        kept = "close" not in connection and (version != "HTTP/1.0" or "keep-alive" in connection)
         said = {name.lower(): value for name, value in headers}
-        whole = environ["REQUEST_METHOD"] == "HEAD" or int(said.get("content-length", 0)) <= len(body)
-        refused = said.get("connection", "").lower() == "close"
-        drained = not refused and self._drained(stream)
-        self.close_connection = not (kept and whole and drained)
-        self._write(status, headers, body, said)
+        whole = self.command == "HEAD" or int(said.get("content-length", 0)) <= len(body)
+        drained = said.get("connection", "").lower() != "close" and self._drained(stream)
+        self.close_connection = self.close_connection or not (whole and drained)
+        self._write(status, headers, body)
         if not drained:
             self._linger()
 
-    def _line(self) -> bytes:
-        line = self.rfile.readline(_MAX_LINE + 1)
-        if len(line) > _MAX_LINE:
-            raise _BadRequest("431 Request Header Fields Too Large", "Bad request: a line of the head is too long")
-        return line
-
-    def _environ(self, line: bytes) -> dict[str, Any]:
-        words = line.decode("latin-1").split()
-        if len(words) != 3 or not words[2].startswith("HTTP/"):
-            raise _BadRequest("400 Bad Request", "Bad request: the first line is not METHOD PATH HTTP/1.1")
-        method, target, version = words
-        if not version.startswith("HTTP/1."):
-            raise _BadRequest("505 HTTP Version Not Supported", "HTTP version not supported: speak HTTP/1.1")
-        if target.lower().startswith(("http://", "https://")):
-            target = "/" + target.split("/", 3)[3] if target.count("/") > 2 else "/"
-        path, _, query = target.partition("?")
-        environ: dict[str, Any] = {
-            "REQUEST_METHOD": method,
-            "SCRIPT_NAME": "",
-            "PATH_INFO": unquote_to_bytes(path.encode("latin-1")).decode("latin-1"),
-            "QUERY_STRING": query,
-            "REMOTE_ADDR": self.client_address[0],
-            "REMOTE_PORT": self.client_address[1],
-            "SERVER_NAME": self.server.server_name,
-            "SERVER_PORT": str(self.server.server_port),
-            "SERVER_PROTOCOL": version,
-            "wsgi.version": (1, 0),
-            "wsgi.url_scheme": "http" if self.server.ssl_context is None else "https",
-            "wsgi.errors": sys.stderr,
-            "wsgi.multithread": True,
-            "wsgi.multiprocess": False,
-            "wsgi.run_once": False,
-            "whmcs_mock.opened": self._opened,
-            "whmcs_mock.origin": self._origin,
-        }
-        for _ in range(_MAX_HEADERS):
-            line = self._line()
-            if line in (b"\r\n", b"\n", b""):
-                return environ
-            name, colon, value = line.decode("latin-1").partition(":")
-            if not colon or not name or name != name.strip():
-                raise _BadRequest("400 Bad Request", "Bad request: a header is not written Name: value")
-            if "_" in name:
-                continue  # it would pass for the one with a hyphen
-            key = name.upper().replace("-", "_")
-            key = key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
-            value = value.strip()
-            environ[key] = f"{environ[key]},{value}" if key in environ else value
-        raise _BadRequest("431 Request Header Fields Too Large", f"Bad request: more than {_MAX_HEADERS} headers")
-
     def _body(self, environ: dict[str, Any]) -> Any:
-        """Put the body into the environment, read already when it is small; None when the client left."""
-        awaited = environ.get("HTTP_EXPECT", "").lower() == "100-continue"
-        coding = environ.get("HTTP_TRANSFER_ENCODING", "").lower()
-        length = environ.get("CONTENT_LENGTH", "0")
+        """Return the stream of the body, which ends where the body ends; a small one is read already."""
         rfile: Any = self.rfile
-        if coding:
-            if coding != "chunked":
-                raise _BadRequest("501 Not Implemented", "Not implemented: Transfer-Encoding other than chunked")
-            environ.pop("CONTENT_LENGTH", None)
-            environ["wsgi.input_terminated"] = True
-            if awaited:
-                self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            stream: Any = DechunkedInput(rfile)
-        elif not (length.isascii() and length.isdigit() and len(length) < 19):
-            raise _BadRequest("400 Bad Request", "Bad request: Content-Length is no number of bytes")
-        else:
-            large = int(length) > MAX_BODY
-            if awaited and not (large and is_endpoint(environ["PATH_INFO"])):
-                self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            if large:
-                stream = LimitedStream(rfile, int(length))
-            else:
-                data = self.rfile.read(int(length)) if length != "0" else b""
-                if len(data) < int(length):
-                    return None
-                stream = BytesIO(data)
-        environ["wsgi.input"] = stream
-        return stream
+        length = environ.get("CONTENT_LENGTH", "0")
+        chunked = isinstance(environ["wsgi.input"], DechunkedInput)
+        if not chunked and not (length.isascii() and length.isdigit() and len(length) < 19):
+            raise ValueError("Content-Length is no number of bytes")
+        large = not chunked and int(length) > MAX_BODY
+        if self.headers.get("Expect", "").lower() == "100-continue" and not (large and is_endpoint(self.path)):
+            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if large:
+            environ["wsgi.input"] = LimitedStream(rfile, int(length))
+        elif not chunked:
+            data = rfile.read(int(length)) if length != "0" else b""
+            if len(data) < int(length):
+                raise ConnectionAbortedError  # the client went away
+            environ["wsgi.input"] = BytesIO(data)
+        return environ["wsgi.input"]
 
     def _ask(self, environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
         started: list[Any] = []
         body: list[bytes] = []
 
-        def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        def start_response(status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> Any:
             started[:] = status, headers
             return body.append
 
         try:
             parts = self.server.app(environ, start_response)
-            try:
-                body.extend(parts)
-            finally:
-                if hasattr(parts, "close"):
-                    parts.close()
+            body.extend(parts)
+            getattr(parts, "close", list)()
         except ResetConnection:
             raise
-        except Exception as error:  # out of a handler that a test gave to expect_request
+        except Exception as error:  # noqa: BLE001  # out of a handler that a test gave to expect_request
             text = f"whmcs-mock: a request handler raised {error!r}\n".encode()
-            return "500 Internal Server Error", [("Content-Type", "text/plain; charset=utf-8")], text
+            return "500 Internal Server Error", [("Content-Type", _PLAIN)], text
         return started[0], started[1], b"".join(body)
 
-    def _write(self, status: str, headers: list[tuple[str, str]], body: bytes, said: dict[str, str]) -> None:
-        head = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers)]
-        if "content-length" not in said and status[:3] not in ("204", "304"):
-            head.append(f"Content-Length: {len(body)}")
-        if "date" not in said:
-            head.append(f"Date: {self.date_time_string()}")
+    def _write(self, status: str, headers: list[tuple[str, str]], body: bytes) -> None:
+        said = {name.lower() for name, _ in headers}
+        lines = [
+            f"HTTP/1.1 {status}",
+            f"Date: {self.date_time_string()}",
+            *(f"{name}: {value}" for name, value in headers),
+        ]
+        if "content-length" not in said and status[:3] not in {"204", "304"}:
+            lines.append(f"Content-Length: {len(body)}")
         if "connection" not in said:
-            head.append(f"Connection: {'close' if self.close_connection else 'keep-alive'}")
-        self.wfile.write("\r\n".join([*head, "", ""]).encode("latin-1") + body)
+            lines.append(f"Connection: {'close' if self.close_connection else 'keep-alive'}")
+        self.wfile.write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
 
     def _drained(self, stream: Any) -> bool:
         """Read what is left of the body, as long as it is not too much."""
         left = MAX_BODY
         try:
-            while left > 0 and (part := stream.read(min(left, _MAX_LINE))):
+            while left > 0 and (part := stream.read(min(left, 65536))):
                 left -= len(part)
         except (OSError, HTTPException):
             return False
         return left > 0
 
     def _linger(self) -> None:
-        """Let the client read the answer before the connection goes, though it is still sending."""
-        if not isinstance(self.connection, ssl.SSLSocket):
-            self.connection.shutdown(socket.SHUT_WR)
-        self.connection.settimeout(_LINGER / 5)
+        """Let a client that is still sending see the answer before the connection goes."""
+        rfile: Any = self.rfile
         until = time.monotonic() + _LINGER
-        try:
-            while time.monotonic() < until and self.rfile.read1(_MAX_LINE):
+        with contextlib.suppress(OSError):
+            if not isinstance(self.connection, ssl.SSLSocket):
+                self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(_LINGER / 5)
+            while time.monotonic() < until and rfile.read1(65536):
                 pass
-        except OSError:
-            pass  # it has gone
-
-
-class _BadRequest(Exception):
-    """Refuse what is not HTTP."""
-
-    def __init__(self, status: str, text: str) -> None:
-        super().__init__(text)
-        self.status = status
