@@ -88,7 +88,7 @@ def _flatten(key: str, value: Any, scalars: list[tuple[str, Any]]) -> None:
         scalars.append((key, _NOTHING))
 
 
-def _is_empty(value: Mapping[str, Any]) -> bool:
+def _is_empty(value: Mapping[Any, Any]) -> bool:
     return not value or (len(value) == 1 and next(iter(value.values())) in ([], ()))
 
 
@@ -119,7 +119,7 @@ def _xml(body: Mapping[str, Any], action: str) -> bytes:
     return "\n".join(lines).encode()
 
 
-def _elements(body: Mapping[str, Any]) -> Iterator[str]:
+def _elements(body: Mapping[Any, Any]) -> Iterator[str]:
     for name, value in body.items():
         tag = _NOT_NAME.sub("_", str(name))
         tag = tag if tag[:1].isalpha() or tag[:1] == "_" else f"_{tag}"
