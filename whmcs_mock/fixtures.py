@@ -31,9 +31,11 @@ __all__ = ["example_path", "load_fixtures"]
 
 T = TypeVar("T")
 
+_TOP = "at the top level"
+
 #: Where each key belongs.
 _KEYS = {
-    "the top level": ("clients", "credentials", "access", "answers", "admins"),
+    _TOP: ("clients", "credentials", "access", "answers", "admins"),
     "a client": ("id", "credits"),
     "a credit": ("id", "date", "description", "amount", "relid"),
     "an entry of credentials": ("identifier", "secret", "username", "password", "actions"),
@@ -97,7 +99,11 @@ class _Reader:
 
     def ledger(self, first_credit_id: int) -> Ledger:
         if self._problems:
-            raise FixtureError(tuple(self._problems))
+            files = list(dict.fromkeys(problem.path for problem in self._problems))
+            places = sorted(
+                self._problems, key=lambda problem: (files.index(problem.path), problem.line, problem.column)
+            )
+            raise FixtureError(tuple(places))
         given = [credit[0] for credits in self._clients.values() for credit in credits if credit[0]]
         free = itertools.count(max([first_credit_id - 1, *given]) + 1)
         clients = tuple(
@@ -147,7 +153,7 @@ class _Reader:
                 for item in self._list(value, name):
                     self._sections[name](item)
             elif not name.startswith("x-"):
-                self._unknown(key, "the top level")
+                self._unknown(key, _TOP)
 
     # Sections: each reads one node and remembers what it says.
 
@@ -250,17 +256,18 @@ class _Reader:
 
     def _unknown(self, key: Scalar, place: str) -> None:
         homes = [home for home, keys in _KEYS.items() if key.text in keys]
+        where = place if place == _TOP else f"in {place}"
         name = "this key" if (place in _SECRET_PLACES and not homes) or ":" in key.text else quoted(key.text)
         near = difflib.get_close_matches(key.text.partition(":")[0].lower(), _KEYS[place], n=1, cutoff=0.6)
         if near and not homes:
             hint = f"did you mean {near[0]}?"
         elif homes:
-            hint = f"it belongs in {' or '.join(homes)}"
+            hint = f"it belongs {' or '.join(home if home == _TOP else f'in {home}' for home in homes)}"
         else:
             hint = f"write {_or(_KEYS[place])}" + (
-                ", or a key of your own that begins with x-" if place == "the top level" else ""
+                ", or a key of your own that begins with x-" if place == _TOP else ""
             )
-        self._report(key, f"{name} is not known in {place}; {hint}")
+        self._report(key, f"{name} is not known {where}; {hint}")
 
     def _list(self, node: Node, name: str) -> list[Node]:
         if node is None or isinstance(node, Sequence):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import difflib
+import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -118,12 +119,13 @@ class WhmcsMock:
             ValueError: An id is taken, or a value is not what it should be.
         """
         log = list(credits)
-        ready = [credit for credit in log if isinstance(credit, Credit)]
-        self._setup.books.add_ledger(Ledger([Client(id, ready)]))
-        for credit in log:
-            if not isinstance(credit, Credit):
-                self.add_credit(id, **credit)
-        return self.client(id)
+        books = self._setup.books
+        taken = [books.next_credit_id - 1, *(credit.id for credit in log if isinstance(credit, Credit))]
+        free = itertools.count(max(taken) + 1)
+        entries = [credit if isinstance(credit, Credit) else _credit(next(free), **credit) for credit in log]
+        client = Client(id, entries)
+        books.add_ledger(Ledger([client]))
+        return client
 
     def add_credit(
         self,
@@ -294,6 +296,18 @@ class WhmcsMock:
         left = self._setup.faults.left()
         complaints = [f"fail_next: no call came for {', '.join(map(str, left))}"] if left else []
         return complaints + [f"an exception in the server: {error!r}" for error in self.server.handler_errors]
+
+
+def _credit(
+    free: int,
+    *,
+    amount: Decimal | int | str,
+    id: int | None = None,
+    description: str = "",
+    date: datetime.date | str | None = None,
+    relid: int = 0,
+) -> Credit:
+    return Credit(id or free, datetime.date.today() if date is None else date, description, amount, relid)
 
 
 def _matches(call: Call, action: str, params: Mapping[str, object]) -> bool:

@@ -93,7 +93,9 @@ def root(data: bytes, report: Report, streamed: str, take: Callable[[Node], None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        report(line, column, f"this is not YAML: {_explained(error.problem or 'the parser gave up')}")
+        found = data.decode("utf-8-sig").split("\n")[line - 1 : line]
+        tab = bool(found) and found[0][column - 1 : column] == "\t"
+        report(line, column, f"this is not YAML: {_explained(error.problem or 'the parser gave up', tab=tab)}")
     return None
 
 
@@ -102,12 +104,10 @@ def _place(before: bytes) -> tuple[int, int]:
     return text.count("\n") + 1, len(text) - text.rfind("\n")
 
 
-def _explained(problem: str) -> str:
+def _explained(problem: str, *, tab: bool) -> str:
     problem = problem.partition("'!")[0]  # a tag's name may be a badly written secret
-    if "cannot start any token" in problem and "\\t" in problem.replace("\t", "\\t"):
-        return f"{problem}; indent with spaces instead of tabs"
     if "cannot start any token" in problem:
-        return f"{problem}; put the value in quotes"
+        return f"{problem}; {'indent with spaces instead of tabs' if tab else 'put the value in quotes'}"
     if "mapping values are not allowed" in problem:
         return f'{problem}; put a text that holds ": " in quotes, or mend the indentation'
     return f"{problem}; look at the quotes, brackets and indentation here and above"
