@@ -16,7 +16,7 @@ from whmcs_mock import api
 from whmcs_mock.faults import Fault, Faults, Reply, ResetConnection
 from whmcs_mock.fixtures import load_fixtures
 from whmcs_mock.formats import CONTENT_TYPES, response_type, written
-from whmcs_mock.journal import Call, Journal, redacted
+from whmcs_mock.journal import Call, Journal, redactor
 from whmcs_mock.model import Books, Ledger, Profile, checked_profile
 
 if TYPE_CHECKING:
@@ -142,23 +142,26 @@ class App:
             if self._on_error is None:
                 raise
             self._on_error(error)
-            text = f"whmcs-mock: the function for the action {request.params.get('action')} raised {error!r}"
+            text = (
+                f"whmcs-mock: the function for the action {request.params.get('action')} raised {type(error).__name__}"
+            )
             reply, kind = _Refused(500, text).reply, ""
             answer = api.Answer({}, 500, text)
-        sent = redacted(request.params, setup.secrets)
+        redact = redactor(request.params, setup.secrets)
+        sent = {redact(key): redact(value) for key, value in request.params.items()}
         call = Call(
             action=sent.get("action", ""),
             clientid=sent.get("clientid"),
             params=sent,
             result=str(answer.body.get("result", "")),
-            message=str(answer.body.get("message", "")),
+            message=redact(str(answer.body.get("message", ""))),
             status=reply.status if reply else 0,
             response_type=kind,
             duration=time.perf_counter() - clock,
-            why=answer.why,
+            why=redact(answer.why),
             advice=_advice(request) if is_endpoint(request.path) else (),
             method=request.method,
-            path=request.path,
+            path=redact(request.path),
             time=begun,
             late=_late(setup, self.setup, environ),
         )

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from whmcs_mock.errors import quoted
 
-__all__ = ["Call", "Journal", "redacted"]
+__all__ = ["Call", "Journal", "redactor"]
 
 REDACTED = "***"
 
@@ -96,14 +96,19 @@ class Journal:
             return self._came.wait_for(first, timeout)
 
 
-def redacted(params: Mapping[str, str], secrets: Collection[str]) -> dict[str, str]:
-    """Copy parameters with every secret in them hidden: by the parameter's name, and by its value."""
-    return {
-        (REDACTED if key in secrets else key): REDACTED
-        if value and (value in secrets or _SECRET_NAME.search(key))
-        else value
-        for key, value in params.items()
-    }
+def redactor(params: Mapping[str, str], known: Collection[str]) -> Callable[[str], str]:
+    """Return a function that hides secrets in a text: the known ones, and what parameters named like one hold."""
+    secrets = {*known, *(value for key, value in params.items() if _SECRET_NAME.search(key))} - {""}
+
+    def redact(text: str) -> str:
+        if text in secrets:
+            return REDACTED
+        for secret in secrets:
+            if len(secret) > 3:  # a shorter one is part of too many words
+                text = text.replace(secret, REDACTED)
+        return text
+
+    return redact
 
 
 def _short(text: str) -> str:

@@ -122,7 +122,8 @@ class WhmcsMock:
         books = self._setup.books
         taken = [books.next_credit_id - 1, *(credit.id for credit in log if isinstance(credit, Credit))]
         free = itertools.count(max(taken) + 1)
-        entries = [credit if isinstance(credit, Credit) else _credit(next(free), **credit) for credit in log]
+        usual = {"date": datetime.date.today(), "description": ""}
+        entries = [c if isinstance(c, Credit) else Credit(**{"id": next(free), **usual, **c}) for c in log]
         client = Client(id, entries)
         books.add_ledger(Ledger([client]))
         return client
@@ -131,12 +132,12 @@ class WhmcsMock:
         self,
         clientid: int,
         *,
-        amount: Decimal | int | str,
+        amount: Decimal | float | str,
         description: str = "",
         date: datetime.date | str | None = None,
         relid: int = 0,
     ) -> Credit:
-        """Append an entry to a client's log, under the next free id.
+        """Append an entry to a client's log under the next free id; see ``Credit`` for the values.
 
         Args:
             clientid: The client.
@@ -150,7 +151,7 @@ class WhmcsMock:
             ValueError: A value is not what it should be.
         """
         self.client(clientid)
-        day = datetime.date.today() if date is None else date
+        day = date or datetime.date.today()
         return self._setup.books.add_credit(clientid, amount=amount, date=day, description=description, relid=relid)[0]
 
     def remove_client(self, id: int) -> None:
@@ -296,18 +297,6 @@ class WhmcsMock:
         left = self._setup.faults.left()
         complaints = [f"fail_next: no call came for {', '.join(map(str, left))}"] if left else []
         return complaints + [f"an exception in the server: {error!r}" for error in self.server.handler_errors]
-
-
-def _credit(
-    free: int,
-    *,
-    amount: Decimal | int | str,
-    id: int | None = None,
-    description: str = "",
-    date: datetime.date | str | None = None,
-    relid: int = 0,
-) -> Credit:
-    return Credit(id or free, datetime.date.today() if date is None else date, description, amount, relid)
 
 
 def _matches(call: Call, action: str, params: Mapping[str, object]) -> bool:

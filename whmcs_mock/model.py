@@ -97,13 +97,11 @@ class Credit:
         id: The entry's id, from 1 up, unique in the ledger.
         date: A ``datetime.date``, or its text ``YYYY-MM-DD``.
         description: Any text.
-        amount: In the account's currency, exact to the cent: a ``Decimal``, an ``int``, or text. A
-            ``float`` is refused, since most amounts are no exact float.
+        amount: In the account's currency, exact to the cent: best a ``Decimal`` or a text.
         relid: The id of what the entry is related to; 0 for nothing.
 
     Raises:
         ValueError: A value is not what it should be.
-        TypeError: A value is of another type.
     """
 
     id: int
@@ -113,33 +111,14 @@ class Credit:
     relid: int
 
     def __init__(
-        self,
-        id: int,
-        date: datetime.date | str,
-        description: str,
-        amount: Decimal | int | str,
-        relid: int = 0,
+        self, id: int, date: datetime.date | str, description: str, amount: Decimal | float | str, relid: int = 0
     ) -> None:
-        if isinstance(date, str):
-            date = parse_date(date)
-        elif not isinstance(date, datetime.date):
-            raise TypeError(f"date is a datetime.date or its text, not {date!r}")
-        elif isinstance(date, datetime.datetime):
-            date = date.date()
-        if not isinstance(description, str):
-            raise TypeError(f"description is text, not {description!r}")
-        if isinstance(amount, (bool, float)) or not isinstance(amount, (Decimal, int, str)):
-            raise TypeError(f'amount is a Decimal, an int or text such as "10.50", not {amount!r}')
-        if not isinstance(amount, Decimal):
-            amount = parse_amount(str(amount))
-        elif not amount.is_finite() or abs(amount) >= 10**18 or amount != amount.quantize(Decimal("0.01")):
-            raise ValueError(f"an amount is exact to the cent and below 10^18, not {amount}")
         set_ = object.__setattr__
-        set_(self, "id", _whole("id", id, 1))
-        set_(self, "date", date)
-        set_(self, "description", description)
-        set_(self, "amount", amount)
-        set_(self, "relid", _whole("relid", relid, 0))
+        set_(self, "id", parse_id(str(id)))
+        set_(self, "date", date if type(date) is datetime.date else parse_date(str(date)))
+        set_(self, "description", str(description))
+        set_(self, "amount", parse_amount(f"{amount:f}" if isinstance(amount, Decimal) else str(amount)))
+        set_(self, "relid", parse_relid(str(relid)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +129,7 @@ class Client:
     credits: Sequence[Credit] = ()
 
     def __post_init__(self) -> None:
-        _whole("id", self.id, 1)
+        parse_id(str(self.id))
         object.__setattr__(self, "credits", tuple(self.credits))
 
     @property
@@ -276,7 +255,7 @@ class Books:
         self,
         clientid: int,
         *,
-        amount: Decimal | int | str,
+        amount: Decimal | float | str,
         date: datetime.date | str,
         description: str,
         relid: int = 0,
@@ -324,11 +303,3 @@ class Books:
             if self._clients.get(id) is None:
                 raise KeyError(id)
             self._clients[id] = None
-
-
-def _whole(name: str, value: int, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is a whole number, not {value!r}")
-    if not least <= value < 10**18:
-        raise ValueError(f"{name} is a whole number from {least} up, not {value}")
-    return value

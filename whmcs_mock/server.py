@@ -331,7 +331,7 @@ class _Handler(WSGIRequestHandler):
         except ResetConnection:
             raise
         except Exception as error:  # noqa: BLE001  # out of a handler that a test gave to expect_request
-            text = f"whmcs-mock: a request handler raised {error!r}\n".encode()
+            text = f"whmcs-mock: a request handler raised {type(error).__name__}: {error}\n".encode()
             return "500 Internal Server Error", [("Content-Type", _PLAIN)], text
         return started[0], started[1], b"".join(body)
 
