@@ -27,20 +27,20 @@ EXIT_LISTEN = 3
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _paths(function: F) -> F:
-    return click.argument("paths", nargs=-1, type=click.Path(), envvar="WHMCS_MOCK_FIXTURES")(function)
+def _option(name: str, text: str, **rest: Any) -> Callable[[F], F]:
+    """Make an option that can come from the environment as well."""
+    variable = f"WHMCS_MOCK_{name.upper()}"
+    shown: dict[str, Any] = {"show_default": True, "show_envvar": True}
+    return click.option(f"--{name}", envvar=variable, help=text, **shown, **rest)
 
 
-def _profile(function: F) -> F:
-    return click.option(
-        "--profile",
-        type=click.Choice(["documented", "live"]),
-        default="documented",
-        show_default=True,
-        envvar="WHMCS_MOCK_PROFILE",
-        show_envvar=True,
-        help="Answer as the documentation shows, or as installed systems do.",
-    )(function)
+_paths = click.argument("paths", nargs=-1, type=click.Path(), envvar="WHMCS_MOCK_FIXTURES")
+_profile = _option(
+    "profile",
+    "Answer as the documentation shows, or as installed systems do.",
+    type=click.Choice(["documented", "live"]),
+    default="documented",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -54,23 +54,8 @@ def main() -> None:
 
 @main.command()
 @_paths
-@click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    envvar="WHMCS_MOCK_HOST",
-    show_envvar=True,
-    help="Listen on this name or address.",
-)
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8421,
-    show_default=True,
-    envvar="WHMCS_MOCK_PORT",
-    show_envvar=True,
-    help="Listen on this port; 0 takes a free one.",
-)
+@_option("host", "Listen on this name or address.", default="127.0.0.1")
+@_option("port", "Listen on this port; 0 takes a free one.", type=click.IntRange(0, 65535), default=8421)
 @_profile
 def serve(paths: tuple[str, ...], host: str, port: int, profile: str) -> None:
     """Serve the fixtures in PATHS until Ctrl-C: YAML files, or folders of them.
@@ -116,14 +101,7 @@ def check(paths: tuple[str, ...]) -> None:
 @main.command()
 @click.argument("action")
 @click.argument("params", nargs=-1, metavar="[NAME=VALUE]...")
-@click.option(
-    "--fixtures",
-    multiple=True,
-    type=click.Path(),
-    envvar="WHMCS_MOCK_FIXTURES",
-    show_envvar=True,
-    help="A YAML file, or a folder of them; may be given again.",
-)
+@_option("fixtures", "A YAML file, or a folder of them; may be given again.", multiple=True, type=click.Path())
 @_profile
 def call(action: str, params: tuple[str, ...], fixtures: tuple[str, ...], profile: str) -> None:
     """Print the answer to ACTION with the given parameters, without a server.
