@@ -16,7 +16,7 @@ __all__ = ["CONTENT_TYPES", "response_type", "written"]
 CONTENT_TYPES = {"json": "application/json", "xml": "application/xml", "nvp": "text/plain; charset=utf-8"}
 
 _VERSION = "8.13.1"  # the WHMCS version that XML answers name
-_ESCAPE = re.compile(r"\\(.)")
+_ESCAPE = re.compile(r"\\(u007f|.)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NOT_NAME = re.compile(r"[^A-Za-z0-9_.-]")
@@ -49,12 +49,13 @@ def written(body: Mapping[str, Any], kind: str, profile: Profile, action: str = 
         return _SURROGATE.sub("\ufffd", text).encode()
     if profile == "live":
         text = json.dumps(_nested(body), separators=(",", ":"), allow_nan=False)
-        if '\\"' in text:
-            text = _ESCAPE.sub(lambda found: r"\u0022" if found[1] == '"' else found[0], text)
     else:
         flat = {key: _text(value) for key, value in _flat(body) if value is not _NOTHING}
         text = json.dumps(flat, separators=(",\n    ", ": "))
         text = "{\n    " + text[1:-1] + "\n}" if flat else "{}"
+    if "\\" in text:  # escapes that PHP writes otherwise than Python
+        php = {"u007f": "\x7f"} | ({'"': r"\u0022"} if profile == "live" else {})
+        text = _ESCAPE.sub(lambda found: php.get(found[1], found[0]), text)
     return text.replace("/", r"\/").encode()
 
 
