@@ -19,7 +19,6 @@ from whmcs_mock.model import (
     Credentials,
     Credit,
     Ledger,
-    address_text,
     parse_amount,
     parse_date,
     parse_id,
@@ -320,7 +319,7 @@ def _secret_text(text: str) -> str:
 
 def _action(text: str) -> str:
     if text:
-        return text.lower()
+        return text
     raise ValueError("the name of an action is empty; write one such as GetCredits")
 
 
@@ -329,7 +328,7 @@ def _address(text: str) -> str:
         ipaddress.ip_address(text)
     except ValueError:
         raise ValueError("an address is one IPv4 or IPv6 address such as 127.0.0.1, without a network length") from None
-    return address_text(text)
+    return text
 
 
 def _status(text: str) -> int:

@@ -146,13 +146,17 @@ class Credentials:
         name: An API identifier, or an admin's username.
         secret: The API secret, or the admin's password in plain; on the wire that is its md5 in hex.
         admin: Whether this is an admin's username and password.
-        actions: The allowed actions in lower case; None allows all.
+        actions: The allowed actions, in any case; None allows all.
     """
 
     name: str
     secret: str = field(repr=False)
     admin: bool = False
     actions: frozenset[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.actions is not None:
+            object.__setattr__(self, "actions", frozenset(action.lower() for action in self.actions))
 
     @property
     def wire_secret(self) -> str:
@@ -169,6 +173,9 @@ class Access:
     addresses: frozenset[str] = frozenset()
     key: str = field(default="", repr=False)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "addresses", frozenset(map(address_text, self.addresses)))
+
 
 @dataclass(frozen=True, slots=True)
 class CannedAnswer:
@@ -178,6 +185,9 @@ class CannedAnswer:
     result: Mapping[str, Any]
     params: Mapping[str, str] = field(default_factory=dict)
     status: int = 200
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "action", self.action.lower())
 
 
 @dataclass(frozen=True)

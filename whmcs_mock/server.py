@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import selectors
 import socket
 import socketserver
@@ -13,15 +14,16 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterable
+from email.errors import FirstHeaderLineIsContinuationDefect, HeaderDefect, MissingHeaderBodySeparatorDefect
 from http import HTTPStatus
-from io import BytesIO
+from io import BytesIO, RawIOBase
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from pytest_httpserver import HTTPServer, HTTPServerError
 from werkzeug import Request
 from werkzeug.exceptions import HTTPException
-from werkzeug.serving import DechunkedInput, ThreadedWSGIServer, WSGIRequestHandler
+from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.wsgi import LimitedStream
 
 from whmcs_mock.api import Action
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["MockServer"]
 
 _RESET = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)  # lingering for 0 s makes close() a reset
+_HEAD_DEFECTS = (MissingHeaderBodySeparatorDefect, FirstHeaderLineIsContinuationDefect, HeaderDefect)
 _PLAIN = "text/plain; charset=utf-8"
 _LINGER = 1.0  # seconds that a refused body is still read, so that the client sees the refusal
 _STOPPING = 1.0  # seconds that stop() waits for answers that are being given
@@ -73,11 +76,12 @@ class MockServer(HTTPServer):
     ) -> None:
         super().__init__(host, port, ssl_context, threaded=True)
         self.ledger = load_fixtures() if ledger is None else ledger
-        self.app = App(self.ledger, profile, on_call=on_call, on_error=self._keep_error)
+        self.app = App(self.ledger, profile, on_call=on_call, on_error=self.keep_error)
         self.origins = Origins()
 
-    def _keep_error(self, error: Exception) -> None:
-        self.handler_errors.append(error)  # for check_handler_errors(), of pytest-httpserver
+    def keep_error(self, error: BaseException) -> None:
+        """Keep what a function or handler raised, for ``check_handler_errors()`` of pytest-httpserver."""
+        self.handler_errors.append(error)  # type: ignore[arg-type]  # pytest.fail() raises no Exception
 
     @property
     def base_url(self) -> str:
@@ -155,13 +159,15 @@ class MockServer(HTTPServer):
     def wsgi(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request: by what is expected, or else by the API."""
         expected = self.ordered_handlers[:1] + self.oneshot_handlers + self.handlers
-        if expected or not is_endpoint(environ["PATH_INFO"]):
+        if expected:
             request = Request(environ)
-            if any(handler.matcher.match(request) for handler in expected):
-                respond = Request.application(self.application)
-                return respond(environ, start_response)
-            if not is_endpoint(request.path):
-                self.add_assertion(f"No handler found for request {request!r}")
+            data = request.get_data()
+            environ.update({"wsgi.input": BytesIO(data), "CONTENT_LENGTH": str(len(data))})  # to be read once more
+            with contextlib.suppress(ValueError):  # a matcher wants JSON, and this is none
+                if any(handler.matcher.match(request) for handler in expected):
+                    return Request.application(self.application)(environ, start_response)
+        if not is_endpoint(environ["PATH_INFO"]):
+            self.add_assertion(f"No handler found for {environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
         return self.app(environ, start_response)
 
 
@@ -282,6 +288,7 @@ class _Handler(WSGIRequestHandler):
     def run_wsgi(self) -> None:
         """Answer one request."""
         try:
+            self._check_head()
             self.environ = environ = self.make_environ()
             stream = self._body(environ)
         except ValueError as error:
@@ -297,21 +304,35 @@ class _Handler(WSGIRequestHandler):
         if not drained:
             self._linger()
 
+    def _check_head(self) -> None:
+        """Refuse what http.server lets pass and what would be read in two ways."""
+        if self.request_version == "HTTP/0.9":
+            raise ValueError("the first line is not METHOD PATH HTTP/1.1")
+        if any(isinstance(defect, _HEAD_DEFECTS) for defect in self.headers.defects):
+            raise ValueError("a header is not written Name: value")
+        if len(set(self.headers.get_all("Content-Length", ["0"]))) > 1:
+            raise ValueError("there are two Content-Lengths")
+        if self.headers.get("Transfer-Encoding", "chunked").lower() != "chunked":
+            raise ValueError("the Transfer-Encoding is not chunked")
+
     def _body(self, environ: dict[str, Any]) -> Any:
         """Return the stream of the body, which ends where the body ends; a small one is read already."""
         rfile: Any = self.rfile
         length = environ.get("CONTENT_LENGTH", "0")
-        chunked = isinstance(environ["wsgi.input"], DechunkedInput)
-        if not chunked and not (length.isascii() and length.isdigit() and len(length) < 19):
+        chunked = environ.get("wsgi.input_terminated", False)
+        if not chunked and not (length.isascii() and length.isdigit()):
             raise ValueError("Content-Length is no number of bytes")
-        large = not chunked and int(length) > MAX_BODY
+        size = int(length[:19])  # more digits are too large as well
+        large = not chunked and size > MAX_BODY
         if self.headers.get("Expect", "").lower() == "100-continue" and not (large and is_endpoint(self.path)):
             self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if large:
-            environ["wsgi.input"] = LimitedStream(rfile, int(length))
-        elif not chunked:
-            data = rfile.read(int(length)) if length != "0" else b""
-            if len(data) < int(length):
+        if chunked:
+            environ["wsgi.input"] = _Chunks(rfile)
+        elif large:
+            environ["wsgi.input"] = LimitedStream(rfile, size)
+        else:
+            data = rfile.read(size) if size else b""
+            if len(data) < size:
                 raise ConnectionAbortedError  # the client went away
             environ["wsgi.input"] = BytesIO(data)
         return environ["wsgi.input"]
@@ -330,7 +351,9 @@ class _Handler(WSGIRequestHandler):
             getattr(parts, "close", list)()
         except ResetConnection:
             raise
-        except Exception as error:  # noqa: BLE001  # out of a handler that a test gave to expect_request
+        except BaseException as error:  # noqa: BLE001  # out of a handler that a test gave to expect_request
+            if not isinstance(error, Exception):  # pytest.fail(): pytest-httpserver keeps the others
+                self.server.mock.keep_error(error)
             text = f"whmcs-mock: a request handler raised {type(error).__name__}: {error}\n".encode()
             return "500 Internal Server Error", [("Content-Type", _PLAIN)], text
         return started[0], started[1], b"".join(body)
@@ -368,3 +391,34 @@ class _Handler(WSGIRequestHandler):
             self.connection.settimeout(_LINGER / 5)
             while time.monotonic() < until and rfile.read1(65536):
                 pass
+
+
+class _Chunks(RawIOBase):
+    """Read a chunked body; werkzeug's reader crashes the process when the client leaves in a chunk."""
+
+    def __init__(self, rfile: Any) -> None:
+        self._rfile = rfile
+        self._left = 0  # bytes of the chunk
+        self._ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not (self._left or self._ended):
+            line = self._rfile.readline(65536).partition(b";")[0].strip()
+            if not re.fullmatch(rb"[0-9A-Fa-f]{1,15}", line):
+                raise OSError("a chunk does not begin with its size")
+            self._left = int(line, 16)
+            self._ended = not self._left
+            while self._ended and line.strip():
+                line = self._rfile.readline(65536)  # a trailer, or the empty line at the end
+            if self._ended and not line:
+                raise OSError("the client has gone")
+        wanted = min(len(buffer), self._left)
+        data = self._rfile.read(wanted)
+        self._left -= wanted
+        if len(data) < wanted or (wanted and not self._left and self._rfile.readline(3).strip()):
+            raise OSError("a chunk does not end where it should")
+        buffer[:wanted] = data
+        return wanted
