@@ -67,7 +67,10 @@ def answer(params: Params, address: str, books: Books, actions: Mapping[str, Act
                 why=f"the credentials allow {', '.join(sorted(allowed)) or 'nothing'}",
             )
         if actions and name in actions:
-            return Answer(_with_result(actions[name](params)), why="a function given to server.action")
+            body = actions[name](params)
+            if not isinstance(body, Mapping):
+                raise TypeError(f"it returned {type(body).__name__}; return a mapping")
+            return Answer(_with_result(body), why="a function given to server.action")
         for canned in books.answers:
             if canned.action == name and all(params.get(key) == text for key, text in canned.params.items()):
                 why = f"a canned answer in {_sources(books)}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from http import HTTPStatus
 from io import BytesIO
@@ -62,7 +63,7 @@ class _Request:
     address: str
     query: Mapping[str, str]
     params: Mapping[str, str]
-    media_type: str
+    unread: str = ""  # the type of a body that holds no parameters
 
 
 class _Refused(Exception):
@@ -116,26 +117,15 @@ class App:
         Raises:
             ResetConnection: A fault wants no answer but a reset of the connection.
         """
-        setup = self.setup
-        begun, clock = datetime.now(), time.perf_counter()
-        request = _Request(
-            environ["REQUEST_METHOD"],
-            _text(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")),
-            environ.get("REMOTE_ADDR") or "",
-            {},
-            {},
-            "",
-        )
-        kind = ""
-        answer = api.Answer({})
+        setup, begun = self.setup, (datetime.now(), time.perf_counter())
+        request, kind = _head(environ), ""
         reply: Reply | None = None
         try:
             request = _read(environ, request)
             kind = response_type(request.params.get("responsetype", ""), setup.profile)
-            fault = setup.faults.take()
-            answer, reply = _answered(setup, request, kind, fault)
+            answer, reply = _answered(setup, request, kind, setup.faults.take())
         except _Refused as refusal:
-            reply, kind = refusal.reply, ""
+            reply = refusal.reply
             answer = api.Answer({}, reply.status, str(refusal))
         except ResetConnection:
             answer, kind = api.Answer({}, 0, "fail_next: reset"), ""
@@ -143,11 +133,31 @@ class App:
             if self._on_error is None:
                 raise
             self._on_error(error)
-            text = (
-                f"whmcs-mock: the function for the action {request.params.get('action')} raised {type(error).__name__}"
-            )
+            text = f"whmcs-mock: the function for {request.params.get('action')} raised {error!r}"
+            text = redactor(request.params, setup.secrets)(text)
             reply, kind = _Refused(500, text).reply, ""
             answer = api.Answer({}, 500, text)
+        self._record(environ, setup, request, answer, kind, begun)
+        if reply is None:
+            raise ResetConnection
+        return reply
+
+    def stubbed(self, environ: MutableMapping[str, Any], status: int) -> None:
+        """Record a call that an expectation of pytest-httpserver answered."""
+        setup, begun = self.setup, (datetime.now(), time.perf_counter())
+        with contextlib.suppress(_Refused):
+            request = _read(environ, _head(environ))
+            self._record(environ, setup, request, api.Answer({}, status, "answered by expect_request"), "", begun)
+
+    def _record(
+        self,
+        environ: Mapping[str, Any],
+        setup: Setup,
+        request: _Request,
+        answer: api.Answer,
+        kind: str,
+        begun: tuple[datetime, float],
+    ) -> None:
         redact = redactor(request.params, setup.secrets)
         sent = {redact(key): redact(value) for key, value in request.params.items()}
         call = Call(
@@ -156,22 +166,21 @@ class App:
             params=sent,
             result=str(answer.body.get("result", "")),
             message=redact(str(answer.body.get("message", ""))),
-            status=reply.status if reply else 0,
+            status=answer.status,
             response_type=kind,
-            duration=time.perf_counter() - clock,
+            duration=time.perf_counter() - begun[1],
             why=redact(answer.why),
             advice=_advice(request) if is_endpoint(request.path) else (),
             method=request.method,
             path=redact(request.path),
-            time=begun,
+            time=begun[0],
             late=_late(setup, self.setup, environ),
         )
-        self.setup.journal.add(call)
+        setup.journal.add(call)
+        if setup is not self.setup:
+            self.setup.journal.late.append(call)
         if self._on_call is not None:
             self._on_call(call)
-        if reply is None:
-            raise ResetConnection
-        return reply
 
 
 def create_app(*paths: str | os.PathLike[str] | Ledger, profile: str = "documented") -> App:
@@ -226,6 +235,11 @@ def _answered(setup: Setup, request: _Request, kind: str, fault: Fault | None) -
 # Requests: what the API sees of them.
 
 
+def _head(environ: Mapping[str, Any]) -> _Request:
+    path = _text(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""))
+    return _Request(environ["REQUEST_METHOD"], path, environ.get("REMOTE_ADDR") or "", {}, {})
+
+
 def _read(environ: MutableMapping[str, Any], request: _Request) -> _Request:
     """Read the parameters of a request for the API; refuse any other."""
     if not is_endpoint(request.path):
@@ -238,12 +252,12 @@ def _read(environ: MutableMapping[str, Any], request: _Request) -> _Request:
     body = _body(environ)
     content_type = environ.get("CONTENT_TYPE", "")
     media_type = content_type.partition(";")[0].strip().lower()
-    params = query
-    if request.method == "POST" and media_type == _FORM:
-        params = {**query, **_form(body)}
-    elif request.method == "POST" and media_type == _MULTIPART:
-        params = {**query, **_multipart(body, content_type)}
-    return _Request(request.method, request.path, request.address, query, params, media_type)
+    sent: dict[str, str] = {}
+    if request.method == "POST" and media_type in (_FORM, _MULTIPART):
+        sent = _form(body) if media_type == _FORM else _multipart(body, content_type)
+    looks_json = body.lstrip()[:1] in (b"{", b"[")
+    unread = "JSON" if looks_json else media_type or "of no type" if body and not sent else ""
+    return replace(request, query=query, params={**query, **sent}, unread=unread)
 
 
 def _body(environ: MutableMapping[str, Any]) -> bytes:
@@ -298,14 +312,16 @@ def _advice(request: _Request) -> tuple[str, ...]:
     secrets = [key for key in ("secret", "password", "accesskey") if request.query.get(key)]
     if secrets:
         advice.append(f"{' and '.join(secrets)} came in the query string, where servers log it; send it in the body")
-    if request.media_type == "application/json":
-        advice.append("the body is JSON, which WHMCS does not read; send a form (application/x-www-form-urlencoded)")
+    if request.unread:
+        advice.append(f"the body is {request.unread}, which WHMCS does not read; send a form ({_FORM})")
     if not request.params.get("responsetype"):
         advice.append("no responsetype was sent, for which a real WHMCS may answer NVP; send responsetype=json")
     elif request.params["responsetype"].lower() not in CONTENT_TYPES:
         advice.append("the responsetype is unknown to WHMCS; send json, xml or nvp")
     if not any(request.params.get(key) for key in ("identifier", "username")):
         advice.append("no credentials were sent, which a real WHMCS refuses; send identifier and secret")
+    elif not any(request.params.get(key) for key in ("secret", "password")):
+        advice.append("half of the credentials is missing, which a real WHMCS refuses; send identifier and secret")
     clientid = request.params.get("clientid")
     if clientid is not None and api.parse_clientid(clientid) is None:
         advice.append("clientid is no whole number; send one such as 1")
@@ -315,9 +331,9 @@ def _advice(request: _Request) -> tuple[str, ...]:
 def _late(setup: Setup, now: Setup, environ: Mapping[str, Any]) -> str:
     opened = environ.get("whmcs_mock.opened", setup)
     if setup is not now:
-        return f"late: this call began in {setup.name or 'an earlier test'}"
+        return f"late: it began in {setup.name or 'an earlier test'}"
     if origin := environ.get("whmcs_mock.origin"):
-        return f"late: this call comes from a thread that {origin} started"
+        return f"late? it comes from a thread that {origin} started"
     if opened is not setup:
         return f"late? its connection was opened in {opened.name or 'an earlier test, or before the first'}"
     return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -130,6 +131,9 @@ def _loaded(paths: tuple[str, ...], *, err: bool = True) -> Ledger:
     try:
         return load_fixtures(*paths)
     except FixtureError as error:
+        stream = sys.stderr if err else sys.stdout
+        if isinstance(stream, io.TextIOWrapper):  # a name from a file may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
         click.echo(str(error), err=err)
         sys.exit(EXIT_FIXTURES)
 

@@ -72,7 +72,7 @@ class Fault:
         body: The body instead of the fault's own.
 
     Raises:
-        ValueError: There is no fault of that name; the message lists them.
+        ValueError: There is no fault of that name (the message lists them), or a value is not what it should be.
     """
 
     name: str = ""
@@ -84,6 +84,10 @@ class Fault:
         if self.name not in NAMES and (self.name or (self.status is None and self.body is None)):
             wrong = f"there is no fault {quoted(self.name)}" if self.name else "nothing to fail with"
             raise ValueError(f"{wrong}; write one of {', '.join(NAMES)}, or status= and body=")
+        if self.status is not None and not 200 <= self.status <= 599:
+            raise ValueError(f"status is an HTTP status from 200 to 599, not {self.status}")
+        if self.seconds < 0:
+            raise ValueError(f"seconds is a time to wait, not {self.seconds}")
 
     def __str__(self) -> str:
         return self.name or f"status {self.status or 200}"

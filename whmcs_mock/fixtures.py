@@ -88,7 +88,7 @@ class _Reader:
         self._credentials: list[Credentials] = []
         self._access: Access | None = None
         self._answers: list[CannedAnswer] = []
-        self._admins: frozenset[int] | None = None
+        self._admins: set[int] | None = None
         self._sections: dict[str, Callable[[Node], None]] = {
             "clients": self._client,
             "credentials": self._credential,
@@ -114,7 +114,7 @@ class _Reader:
             credentials=tuple(self._credentials),
             access=self._access,
             answers=tuple(self._answers),
-            admins=self._admins,
+            admins=None if self._admins is None else frozenset(self._admins),
             sources=tuple(self._paths.values()),
         )
 
@@ -148,7 +148,8 @@ class _Reader:
             if name == "access":
                 self._access_rules(value)
             elif name in self._sections:
-                self._admins = self._admins or frozenset() if name == "admins" else self._admins
+                if name == "admins" and self._admins is None:
+                    self._admins = set()
                 for item in self._list(value, name):
                     self._sections[name](item)
             elif not name.startswith("x-"):
@@ -183,7 +184,7 @@ class _Reader:
 
     def _credential(self, node: Node) -> None:
         fields = self._fields(node, "an entry of credentials")
-        if fields is None:
+        if fields is None or not isinstance(node, Mapping):
             return
         admin = "username" in fields or ("password" in fields and "identifier" not in fields)
         name, secret = ("username", "password") if admin else ("identifier", "secret")
@@ -192,7 +193,7 @@ class _Reader:
                 self._report(node, f"{key} is missing; write identifier and secret, or username and password")
         for key in ("identifier", "secret") if admin else ("password",):
             if key in fields:
-                self._report(fields[key], f"{key} stands beside {name}; make two entries of them")
+                self._report(node.items[key][0], f"{key} stands beside {name}; make two entries of them")
         names = [self._value(item, _action) for item in self._list(fields.get("actions"), "actions")]
         actions = frozenset(filter(None, names)) if "actions" in fields else None
         values = [self._value(fields.get(key), _secret_text) for key in (name, secret)]
@@ -201,9 +202,9 @@ class _Reader:
 
     def _access_rules(self, node: Node) -> None:
         fields = self._fields(node, "access")
-        if fields is None:
+        if fields is None or not isinstance(node, Mapping):
             return
-        if not fields:
+        if not node.items:
             self._report(node, "access is empty; write addresses, key, or both, or remove it")
         addresses = [self._value(item, _address) for item in self._list(fields.get("addresses"), "addresses")]
         key = self._value(fields.get("key"), _secret_text) or ""
@@ -229,8 +230,8 @@ class _Reader:
         )
 
     def _admin(self, node: Node) -> None:
-        if id := self._value(node, parse_id):
-            self._admins = (self._admins or frozenset()) | {id}
+        if (id := self._value(node, parse_id)) and self._admins is not None:
+            self._admins.add(id)
 
     # Nodes: what is asked of any of them.
 
@@ -257,8 +258,9 @@ class _Reader:
         homes = [home for home, keys in _KEYS.items() if key.text in keys]
         where = place if place == _TOP else f"in {place}"
         name = "this key" if (place in _SECRET_PLACES and not homes) or ":" in key.text else quoted(key.text)
-        near = difflib.get_close_matches(key.text.partition(":")[0].lower(), _KEYS[place], n=1, cutoff=0.6)
-        if near and not homes:
+        cutoff = 0.85 if homes else 0.6
+        near = difflib.get_close_matches(key.text.partition(":")[0].lower(), _KEYS[place], n=1, cutoff=cutoff)
+        if near:
             hint = f"did you mean {near[0]}?"
         elif homes:
             hint = f"it belongs {' or '.join(home if home == _TOP else f'in {home}' for home in homes)}"
@@ -271,7 +273,7 @@ class _Reader:
     def _list(self, node: Node, name: str) -> list[Node]:
         if node is None or isinstance(node, Sequence):
             return node.items if node else []
-        what = "a text" if name == "credentials" and isinstance(node, Scalar) else _kind(node)
+        what = "a text" if isinstance(node, Scalar) else _kind(node)
         self._report(node, f"{name} is a list, not {what}; write [] for an empty one")
         return []
 

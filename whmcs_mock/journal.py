@@ -11,11 +11,14 @@ from datetime import datetime
 
 from whmcs_mock.errors import quoted
 
-__all__ = ["Call", "Journal", "redactor"]
+__all__ = ["Call", "Journal", "is_secret", "redactor"]
 
 REDACTED = "***"
 
-_SECRET_NAME = re.compile("secret|passw|accesskey|apikey|token|cardnum|cvv", re.IGNORECASE)
+_NAMES = "secret|passw|accesskey|apikey|token|cardnum|cvv"
+_SECRET_NAME = re.compile(_NAMES, re.IGNORECASE)
+#: A name and a value within a text, as in JSON that was sent as a form.
+_SECRET_PAIR = re.compile(rf"""((?:{_NAMES})\w*["']?\s*(?:[=:]|%3D)\s*["']?)[^"'&;,\s}}]+""", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class Call:
         method: The HTTP method.
         path: The path, without the query.
         time: When the request came, in local time.
-        late: Set when the call belongs to an earlier test: the sentence that says so.
+        late: Set when the call may belong to an earlier test: the sentence that says so.
     """
 
     action: str
@@ -56,7 +59,7 @@ class Call:
 
     def __str__(self) -> str:
         asked = self.action or f"{self.method} {self.path}"
-        sent = " ".join(f"{key}={_short(value)}" for key, value in self.params.items() if key != "action")
+        sent = " ".join(f"{_short(key)}={_short(value)}" for key, value in self.params.items() if key != "action")
         kind = f"{self.status or 'no answer'} {self.response_type}".rstrip()
         answer = f"{self.result} {quoted(self.message)}" if self.message else self.result
         because = f": {self.why}" if self.why else ""
@@ -71,6 +74,7 @@ class Journal:
 
     def __init__(self, limit: int = 10_000) -> None:
         self.dropped = 0  # calls that came before the ones kept
+        self.late: deque[Call] = deque(maxlen=100)  # calls that an earlier test began
         self._calls: deque[Call] = deque(maxlen=limit)
         self._came = threading.Condition()
 
@@ -96,9 +100,14 @@ class Journal:
             return self._came.wait_for(first, timeout)
 
 
+def is_secret(name: str) -> bool:
+    """Tell by a parameter's name whether its value is kept from the journal."""
+    return bool(_SECRET_NAME.search(name))
+
+
 def redactor(params: Mapping[str, str], known: Collection[str]) -> Callable[[str], str]:
     """Return a function that hides secrets in a text: the known ones, and what parameters named like one hold."""
-    secrets = {*known, *(value for key, value in params.items() if _SECRET_NAME.search(key))} - {""}
+    secrets = {*known, *(value for key, value in params.items() if is_secret(key))} - {""}
 
     def redact(text: str) -> str:
         if text in secrets:
@@ -106,7 +115,7 @@ def redactor(params: Mapping[str, str], known: Collection[str]) -> Callable[[str
         for secret in secrets:
             if len(secret) > 3:  # a shorter one is part of too many words
                 text = text.replace(secret, REDACTED)
-        return text
+        return _SECRET_PAIR.sub(rf"\1{REDACTED}", text)
 
     return redact
 

@@ -15,10 +15,11 @@ from whmcs_mock.api import Action, parse_clientid
 from whmcs_mock.errors import quoted
 from whmcs_mock.faults import Fault
 from whmcs_mock.fixtures import load_fixtures
-from whmcs_mock.journal import Call
+from whmcs_mock.journal import Call, is_secret, redactor
 from whmcs_mock.model import Client, Credit, Ledger, Profile
 
 if TYPE_CHECKING:
+    from whmcs_mock.app import Setup
     from whmcs_mock.server import MockServer
 
 __all__ = ["WhmcsMock"]
@@ -39,8 +40,14 @@ class WhmcsMock:
         self.server = server
         self._folder = folder or Path()
         self._ca_path = ca_path
-        self._setup = server.app.setup
         self._given: list[Call] = []  # what wait_for_call returned
+
+    def __repr__(self) -> str:
+        return f"<WhmcsMock {self.url} {self.profile}, {len(self.calls)} calls>"
+
+    @property
+    def _setup(self) -> Setup:
+        return self.server.app.setup
 
     # Where it is, and how to get in.
 
@@ -204,6 +211,8 @@ class WhmcsMock:
         data = body.encode() if isinstance(body, str) else body
         late = {} if seconds is None else {"seconds": seconds}
         each = [names] if isinstance(names, str) else names
+        if times < 1 or not each:
+            raise ValueError("fail_next takes a fault at least, and times= from 1 up")
         faults = [Fault(name, status=status, body=data, **late) for name in each]
         if seconds is not None and "slow" not in each:
             raise ValueError("seconds= goes with the fault slow")
@@ -223,6 +232,8 @@ class WhmcsMock:
             action: The action, in any case.
             params: Parameters, compared as text; ``clientid`` as a number.
         """
+        if secret := next(filter(is_secret, params), None):
+            raise ValueError(f"{secret} is not kept in the journal, so it cannot be asked for")
         return [call for call in self.calls if _matches(call, action, params)]
 
     def assert_called(self, action: str, **params: object) -> list[Call]:
@@ -247,7 +258,7 @@ class WhmcsMock:
         __tracebackhide__ = True
         found = self.calls_to(action, **params) if action or params else self.calls
         if found:
-            self._fail("was called", action or "the server", params)
+            self._fail("was called", action or "The server", params)
 
     def wait_for_call(self, action: str, *, timeout: float = 5.0, **params: object) -> Call:
         """Return the next call to an action that this has not returned yet, when need be after waiting.
@@ -273,7 +284,7 @@ class WhmcsMock:
         calls = self.calls
         wanted = " ".join([action, *(f"{key}={value}" for key, value in params.items())])
         message = f"{wanted} {what}.\n{self.report()}"
-        if calls and not any(_matches(call, action, params) for call in calls):
+        if calls and "not" in what and not any(_matches(call, action, params) for call in calls):
             message += "\n" + _nearest(calls, action, params)
         raise AssertionError(message)
 
@@ -282,21 +293,23 @@ class WhmcsMock:
     def report(self) -> str:
         """Tell the calls in this test, each with its answer, why, and advice."""
         calls = self.calls
-        if not calls:
-            return f"No call came. The server listens at {self.url}: is the code under test configured with it?"
         hidden = self._setup.journal.dropped + len(calls[:-_SHOWN])
         lines = [f"({hidden} earlier calls are not shown)"] if hidden else []
+        if not calls:
+            lines = [f"No call came. The server listens at {self.url}: is the code under test configured with it?"]
         for number, call in enumerate(calls[-_SHOWN:], hidden + 1):
             lines.append(f"{number}. {call.time:%H:%M:%S.%f}"[:-3] + f" {call} [{call.duration * 1000:.1f} ms]")
             lines += [f"   advice: {advice}" for advice in call.advice]
             lines += [f"   {call.late}"] if call.late else []
-        return "\n".join(lines)
+        lines += [f"{call.late}: {call}" for call in self._setup.journal.late]
+        return "\n".join(lines + self.complaints())
 
     def complaints(self) -> list[str]:
         """List what a test should not leave behind: faults that no call met, and exceptions in actions."""
         left = self._setup.faults.left()
         complaints = [f"fail_next: no call came for {', '.join(map(str, left))}"] if left else []
-        return complaints + [f"an exception in the server: {error!r}" for error in self.server.handler_errors]
+        redact = redactor({}, self._setup.secrets)
+        return complaints + [redact(f"an exception in the server: {error!r}") for error in self.server.handler_errors]
 
 
 def _matches(call: Call, action: str, params: Mapping[str, object]) -> bool:

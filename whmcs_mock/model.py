@@ -34,7 +34,7 @@ __all__ = [
 
 Profile = Literal["documented", "live"]
 
-_ID = re.compile(r"[1-9][0-9]{0,17}")
+_ID = re.compile(r"[1-9][0-9]*")
 _RELID = re.compile(r"0|[1-9][0-9]{0,17}")
 _AMOUNT = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,2})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -47,11 +47,11 @@ def checked_profile(name: str) -> Profile:
     raise ValueError(f'the profile is "documented" or "live", not {quoted(str(name))}')
 
 
-def parse_id(text: str) -> int:
+def parse_id(text: str, digits: int = 18) -> int:
     """Read the id of a client or a credit; ``ValueError`` unless it is a whole number from 1 up."""
-    if _ID.fullmatch(text):
+    if len(text) <= digits and _ID.fullmatch(text):
         return int(text)
-    raise ValueError(f"an id is a whole number from 1 up, such as 7, not {quoted(text)}")
+    raise ValueError(f"an id is a whole number from 1 up of at most 18 digits, such as 7, not {quoted(text)}")
 
 
 def parse_relid(text: str) -> int:
@@ -113,10 +113,12 @@ class Credit:
     def __init__(
         self, id: int, date: datetime.date | str, description: str, amount: Decimal | float | str, relid: int = 0
     ) -> None:
+        if not isinstance(description, str):
+            raise ValueError(f"a description is text, not {description!r}")  # noqa: TRY004  # one error for all values
         set_ = object.__setattr__
-        set_(self, "id", parse_id(str(id)))
+        set_(self, "id", parse_id(str(id), 30))  # more than a file may give: one can always be numbered on
         set_(self, "date", date if type(date) is datetime.date else parse_date(str(date)))
-        set_(self, "description", str(description))
+        set_(self, "description", description)
         set_(self, "amount", parse_amount(f"{amount:f}" if isinstance(amount, Decimal) else str(amount)))
         set_(self, "relid", parse_relid(str(relid)))
 
@@ -129,7 +131,7 @@ class Client:
     credits: Sequence[Credit] = ()
 
     def __post_init__(self) -> None:
-        parse_id(str(self.id))
+        object.__setattr__(self, "id", parse_id(str(self.id)))
         object.__setattr__(self, "credits", tuple(self.credits))
 
     @property

@@ -6,6 +6,7 @@ endless aliases and deep nesting are refused before they cost anything.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -20,7 +21,6 @@ from yaml import (
     SequenceStartEvent,
     StreamEndEvent,
 )
-from yaml.reader import ReaderError
 
 __all__ = ["Mapping", "Node", "Scalar", "Sequence", "root"]
 
@@ -79,29 +79,42 @@ def root(data: bytes, report: Report, streamed: str, take: Callable[[Node], None
         take: Takes each item of that list as soon as it is read, so that they never stand in memory together.
     """
     try:
-        data.decode("utf-8")
-        return _Composer(data, report, streamed, take).document()
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        report(*_place(data[: error.start]), f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8")
+        before = data[: error.start].decode("utf-8-sig")
+        report(*_place(before), f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8")
+        return None
+    if found := _FORBIDDEN.search(text):
+        place = _place(text[: found.start()])
+        report(*place, "this character is not allowed in YAML; remove it, or write it as an escape")
+        return None
+    composer = _Composer(data, report, streamed, take)
+    try:
+        return composer.document()
     except _Refused as error:
-        report(*error.place, str(error))
-    except ReaderError as error:
-        # The C parser gives an offset in bytes, the Python one in characters.
-        offset = int(error.position)
-        before = data.decode("utf-8-sig")[:offset].encode() if _LOADER is yaml.SafeLoader else data[:offset]
-        report(*_place(before), "this character is not allowed in YAML; remove it, or write it as an escape")
+        report(*min(error.place, _place(text)), str(error))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        found = data.decode("utf-8-sig").split("\n")[line - 1 : line]
-        tab = bool(found) and found[0][column - 1 : column] == "\t"
+        end = _place(text)
+        line, column = min((mark.line + 1, mark.column + 1), end) if mark else end
+        lines = _BREAK.split(text)
+        tab = lines[line - 1][column - 1 : column] == "\t"
         report(line, column, f"this is not YAML: {_explained(error.problem or 'the parser gave up', tab=tab)}")
-    return None
+    except ValueError:  # an escape that names no character, a directive's number without end
+        report(
+            *composer.place, "this is not YAML: something below cannot be read; look at escapes, tags and directives"
+        )
+    return composer.root
 
 
-def _place(before: bytes) -> tuple[int, int]:
-    text = before.decode("utf-8", "replace").removeprefix("\ufeff")
-    return text.count("\n") + 1, len(text) - text.rfind("\n")
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+
+
+def _place(before: str) -> tuple[int, int]:
+    """Return the line and column that follow a text, with the line breaks of YAML 1.1."""
+    lines = _BREAK.split(before)
+    return len(lines), len(lines[-1]) + 1
 
 
 def _explained(problem: str, *, tab: bool) -> str:
@@ -117,9 +130,12 @@ class _Composer:
     def __init__(self, data: bytes, report: Report, streamed: str, take: Callable[[Node], None]) -> None:
         self._streamed, self._take = streamed, take
         self._section = ""  # the key at the top level that is being read
+        self.place = 1, 1
+        self.root: Mapping | None = None  # what is read of it so far
         self._next: Callable[[], Any] = _LOADER(data).get_event
         self._report = report
-        self._anchors: dict[str, tuple[Node, int]] = {}
+        self._anchors: dict[str, tuple[Node, int, int]] = {}
+        self._deepest = 0  # the deepest level reached since it was last looked at
         self._read = 0  # nodes that stand in the file
         self._repeated = 0  # nodes that aliases stand for
 
@@ -148,18 +164,21 @@ class _Composer:
             mark = event.start_mark
             node: Node = Scalar(event.value, not event.style, mark.line + 1, mark.column + 1)
             if event.anchor:
-                self._anchors[event.anchor] = node, 1
+                self._anchors[event.anchor] = node, 1, 0
             return None if event.tag and self._tag(event) else node
         if kind is AliasEvent:
-            return self._alias(event)
+            return self._alias(event, depth)
+        self._deepest = max(self._deepest, depth)
         if depth > MAX_DEPTH:
             raise _Refused(*_mark(event), f"this is nested more than {MAX_DEPTH} levels deep; write it flatter")
         before = self._read + self._repeated
         if event.anchor:
-            self._anchors[event.anchor] = None, -1
+            self._anchors[event.anchor] = None, -1, 0
+            outer, self._deepest = self._deepest, depth
         node = self._sequence(event, depth) if kind is SequenceStartEvent else self._mapping(event, depth)
         if event.anchor:
-            self._anchors[event.anchor] = node, self._read + self._repeated - before + 1
+            self._anchors[event.anchor] = node, self._read + self._repeated - before + 1, self._deepest - depth
+            self._deepest = max(outer, self._deepest)
         return None if event.tag and self._tag(event) else node
 
     def _sequence(self, start: Any, depth: int) -> Sequence:
@@ -172,29 +191,31 @@ class _Composer:
 
     def _mapping(self, start: Any, depth: int) -> Mapping:
         node = Mapping(*_mark(start))
+        self.root = self.root or node
+        self.place = node.line, node.column
         items, next_event, read = node.items, self._next, self._node
         merged: list[Mapping] = []
         while type(event := next_event()) is not MappingEndEvent:
-            key = self._key(read(event, depth + 1))
+            key = self._key(read(event, depth + 1), event)
             if depth == 1:
                 self._section = key.text if key else ""
             value = read(next_event(), depth + 1)
             if key is None:
                 continue
-            if key.text == "<<" and key.plain:
-                merged += self._sources(key, value)
-            elif key.text not in items or self._is_new(key, node):
+            if key.text not in items or self._is_new(key, node):
                 items[key.text] = key, value
+        if "<<" in items and items["<<"][0].plain:
+            merged = self._sources(items.pop("<<")[1])
         for source in merged:
             for text, pair in source.items.items():
                 node.items.setdefault(text, pair)
         return node
 
-    def _key(self, node: Node) -> Scalar | None:
+    def _key(self, node: Node, event: Any) -> Scalar | None:
         if type(node) is Scalar:
-            return node
+            return Scalar(node.text, node.plain, *_mark(event)) if type(event) is AliasEvent else node
         if node is not None:
-            self._report(node.line, node.column, "a key must be one word of text; a list or mapping cannot be a key")
+            self._report(*_mark(event), "a key must be one word of text; a list or mapping cannot be a key")
         return None
 
     def _is_new(self, key: Scalar, mapping: Mapping) -> bool:
@@ -203,21 +224,29 @@ class _Composer:
         self._report(key.line, key.column, f"this key stands in line {first[0].line} already; keep one of the two")
         return False
 
-    def _sources(self, key: Scalar, value: Node) -> list[Mapping]:
+    def _sources(self, value: Node) -> list[Mapping]:
         sources = value.items if isinstance(value, Sequence) else [value]
-        if not all(source is None or isinstance(source, Mapping) for source in sources):
-            self._report(key.line, key.column, "<< merges a mapping, or a list of mappings; write << : *anchor")
+        for source in sources:
+            if source is not None and not isinstance(source, Mapping):
+                self._report(
+                    source.line, source.column, "<< merges a mapping, or a list of mappings; write <<: *anchor"
+                )
         return [source for source in sources if isinstance(source, Mapping)]
 
-    def _alias(self, event: Any) -> Node:
+    def _alias(self, event: Any, depth: int) -> Node:
         if event.anchor not in self._anchors:
             self._report(*_mark(event), "no anchor of that name stands above; put a text that begins with * in quotes")
             return None
-        node, weight = self._anchors[event.anchor]
+        node, weight, height = self._anchors[event.anchor]
+        self._deepest = max(self._deepest, depth + height)
+        if depth + height > MAX_DEPTH:
+            raise _Refused(
+                *_mark(event), f"with this alias it is nested more than {MAX_DEPTH} levels deep; write it flatter"
+            )
         if weight < 0:
             raise _Refused(*_mark(event), "this alias stands inside its own anchor; write the value out")
         self._repeated += weight
-        if self._repeated > 100_000 + 20 * self._read:
+        if self._repeated > 100_000 + 4 * self._read:
             raise _Refused(
                 *_mark(event),
                 "the aliases up to here stand for far more than the file holds; write less with them",

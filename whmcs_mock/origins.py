@@ -22,20 +22,26 @@ class Origins:
     def __init__(self) -> None:
         self.port = 0  # of the server
         self._hooked = False
-        self._test: str | None = None
+        self._test = ""
         self._threads: weakref.WeakKeyDictionary[threading.Thread, str] = weakref.WeakKeyDictionary()
         self._opened: deque[tuple[weakref.ref[socket.socket], str]] = deque(maxlen=1000)
 
     def begin(self, test: str) -> None:
-        """Begin a test: the threads that have come since the last one began belong to that."""
-        for thread in threading.enumerate():
-            if thread not in self._threads and thread is not threading.main_thread():
-                self._threads[thread] = self._test or ""
+        """Begin a test; threads that no test left behind belong to wider fixtures."""
+        self._mark("")
         self._test = test
         self._opened.clear()
         if not self._hooked:
             self._hooked = True
             sys.addaudithook(self._audit)
+
+    def end(self) -> None:
+        """End the test: the threads that have come since it began are its own."""
+        self._mark(self._test)
+
+    def _mark(self, test: str) -> None:
+        for thread in threading.enumerate():
+            self._threads.setdefault(thread, test)
 
     def of(self, port: int) -> str:
         """Return the earlier test whose thread opened the connection from a port; empty when none did."""

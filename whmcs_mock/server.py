@@ -21,7 +21,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from pytest_httpserver import HTTPServer, HTTPServerError
-from werkzeug import Request
+from werkzeug import Request, Response
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.wsgi import LimitedStream
@@ -165,7 +165,10 @@ class MockServer(HTTPServer):
             environ.update({"wsgi.input": BytesIO(data), "CONTENT_LENGTH": str(len(data))})  # to be read once more
             with contextlib.suppress(ValueError):  # a matcher wants JSON, and this is none
                 if any(handler.matcher.match(request) for handler in expected):
-                    return Request.application(self.application)(environ, start_response)
+                    response = Response.from_app(Request.application(self.application), environ)
+                    environ["wsgi.input"] = BytesIO(data)
+                    self.app.stubbed(environ, response.status_code)
+                    return response(environ, start_response)
         if not is_endpoint(environ["PATH_INFO"]):
             self.add_assertion(f"No handler found for {environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
         return self.app(environ, start_response)

@@ -1,0 +1,1032 @@
+"""What fixture files may say, and what is told about those that are wrong."""
+
+from __future__ import annotations
+
+import datetime
+import http.client
+import json
+import os
+import pathlib
+import pickle
+import re
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import yaml
+
+from whmcs_mock import (
+    Access,
+    CannedAnswer,
+    Client,
+    Credentials,
+    Credit,
+    FixtureError,
+    Ledger,
+    MockServer,
+    load_fixtures,
+)
+
+FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"
+DAY = datetime.date(2016, 1, 1)
+HUNTER = "Zq7hunter2"  # a secret that no message may hold
+
+DOCUMENTED = """\
+{
+    "result": "success",
+    "totalresults": "2",
+    "clientid": "1",
+    "credits[credit][0][id]": "1",
+    "credits[credit][0][date]": "2016-01-01",
+    "credits[credit][0][description]": "This is a sample credit record",
+    "credits[credit][0][amount]": "10.00",
+    "credits[credit][0][relid]": "0",
+    "credits[credit][1][id]": "2",
+    "credits[credit][1][date]": "2016-01-01",
+    "credits[credit][1][description]": "Credit Applied to Invoice #1",
+    "credits[credit][1][amount]": "-10.00",
+    "credits[credit][1][relid]": "0"
+}"""
+
+ISSUE_EXAMPLE = """\
+credentials:                      # optional; without it any credentials, or none, are accepted
+  - {identifier: D4j1dKYE3g40VROOPCGyJ9zRwP0ADJIv, secret: F1CKGXRIpylMfsrig3mwwdSdYUdLiFlo}
+  - {username: admin, password: hunter2}          # plain here; on the wire it is its md5
+clients:
+  - id: 1
+    credits:
+      - {id: 1, date: 2016-01-01, description: This is a sample credit record, amount: 10.00, relid: 0}
+      - {id: 2, date: 2016-01-01, description: "Credit Applied to Invoice #1", amount: -10.00, relid: 0}
+  - id: 2                         # a client without credits
+"""
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write(content: str | bytes, name: str = "f.yaml") -> str:
+    path = pathlib.Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return name
+
+
+def load(content: str | bytes) -> Ledger:
+    return load_fixtures(write(content))
+
+
+def load_credits(*credits: str) -> list[Credit]:
+    """Load a client with credits, each given as the lines of a block mapping."""
+    [client] = load("clients:\n- id: 1\n  credits:\n" + "".join(map(item, credits))).clients
+    return list(client.credits)
+
+
+def item(lines: str) -> str:
+    return "  - " + lines.strip("\n").replace("\n", "\n    ") + "\n"
+
+
+def credit(lines: str) -> str:
+    """Write a fixture with a credit of which the lines are given, and the rest is right."""
+    rest = "".join(f"\n{key}: {value}" for key, value in (("date", "2016-01-01"), ("amount", "1")) if key not in lines)
+    return "clients:\n- id: 1\n  credits:\n" + item(lines + rest)
+
+
+def problems(*paths: str) -> list[str]:
+    with pytest.raises(FixtureError) as caught:
+        load_fixtures(*paths)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def places(text: str) -> tuple[str, list[str], list[str]]:
+    """Take the marks ▸ and ▹ out of a text, and return it with the places where each of the two stood."""
+    plain = ""
+    found: dict[str, list[str]] = {"▸": [], "▹": []}
+    for part in re.split("([▸▹])", text):
+        if part in found:
+            found[part].append(f"f.yaml:{plain.count(chr(10)) + 1}:{len(plain) - plain.rfind(chr(10))}")
+        else:
+            plain += part
+    return plain, found["▸"], found["▹"]
+
+
+# What may stand in a file.
+
+
+def test_the_example_of_the_issue() -> None:
+    """A file with credentials and clients is read as it stands."""
+    ledger = load(ISSUE_EXAMPLE)
+    assert ledger.clients == (
+        Client(
+            1,
+            (
+                Credit(1, DAY, "This is a sample credit record", Decimal("10.00"), 0),
+                Credit(2, DAY, "Credit Applied to Invoice #1", Decimal("-10.00"), 0),
+            ),
+        ),
+        Client(2),
+    )
+    assert ledger.credentials == (
+        Credentials("D4j1dKYE3g40VROOPCGyJ9zRwP0ADJIv", "F1CKGXRIpylMfsrig3mwwdSdYUdLiFlo"),
+        Credentials("admin", "hunter2", admin=True),
+    )
+    assert (ledger.access, ledger.answers, ledger.admins, ledger.sources) == (None, (), None, ("f.yaml",))
+
+
+PLAIN = (
+    *("no", "yes", "null", "~", "true", "=", ".inf", ".nan", "1e3", "0x1F", "0o17", "010", "1_000", "10.10", "+1"),
+    *("12:30:45", "2016-01-01", "2016-01-01T00:00:00Z", "a:b", "a#b", "C:\\n", "5%", "two  words", "ü 😀"),
+)
+TEXTS = {
+    **dict(zip(PLAIN, PLAIN, strict=True)),
+    "'no'": "no",
+    "'it''s'": "it's",
+    '"\\u00e9\\t\\x00\\U0001F600"': "é\t\0😀",
+    '"*x"': "*x",
+    '"\\N\\_\\L\\P"': "\x85\xa0\u2028\u2029",
+    "": "",
+    '""': "",
+    "two\n  lines": "two lines",
+    "|\n  two\n  lines": "two\nlines\n",
+    ">-\n  two\n  lines": "two lines",
+    "&anchor text": "text",
+}
+
+
+@pytest.mark.parametrize(("written", "text"), TEXTS.items())
+def test_a_scalar_is_the_text_that_stands_there(written: str, text: str) -> None:
+    """No scalar is turned into a number, a date, a truth value or nothing."""
+    [read] = load_credits(f"date: 2016-01-01\namount: 1\ndescription: {written}")
+    assert read.description == text
+
+
+@pytest.mark.parametrize(
+    "amount",
+    ["10", "10.1", "-0.5", "10.00", "1234567890123.45", "-1234567890123.45", "0", "0.01", "0.1", "-10.10", "999999.99"],
+)
+@pytest.mark.parametrize("quotes", ["", "'", '"'], ids=["plain", "single", "double"])
+def test_an_amount_is_an_exact_decimal(amount: str, quotes: str) -> None:
+    """An amount is exact to the cent, with quotes or without."""
+    [read] = load_credits(f"date: 2016-01-01\namount: {quotes}{amount}{quotes}")
+    assert isinstance(read.amount, Decimal)
+    assert read.amount == Decimal(amount)
+
+
+def test_defaults_of_a_credit() -> None:
+    """A credit needs a date and an amount; its description is empty by default, its relid 0, its id the next one."""
+    assert load_credits("date: 2016-01-01\namount: 1") == [Credit(1, DAY, "", Decimal(1), 0)]
+
+
+@pytest.mark.parametrize("date", ["2016-02-29", "2000-02-29", "0001-01-01", "9999-12-31"])
+def test_a_date_in_the_calendar(date: str) -> None:
+    """Every day of the calendar is a date, 29 February of leap years included."""
+    [read] = load_credits(f"date: {date}\namount: 1")
+    assert read.date.isoformat() == date
+
+
+def test_ids_are_numbered_on_from_the_largest_of_all_files() -> None:
+    """Credits without an id get the numbers after the largest one, wherever that stands, in the order of the files."""
+    some = "{date: 2016-01-01, amount: 1}, {id: %d, date: 2016-01-01, amount: 1}, {date: 2016-01-01, amount: 1}"
+    paths = [write(f"clients: [{{id: {id}, credits: [{some % id}]}}]", f"{id}.yaml") for id in (40, 7)]
+    assert [[credit.id for credit in client.credits] for client in load_fixtures(*paths).clients] == [
+        [41, 40, 42],
+        [43, 7, 44],
+    ]
+
+
+def test_ids_never_run_out() -> None:
+    """A credit is numbered on even from the largest id that a file may give."""
+    entries = "{id: 999999999999999999, date: 2016-01-01, amount: 1}, {date: 2016-01-01, amount: 1}"
+    (client,) = load_fixtures(write(f"clients: [{{id: 1, credits: [{entries}]}}]")).clients
+    assert client.credits[1].id == 10**18
+
+
+def test_the_order_of_the_file_is_kept() -> None:
+    """Clients and credits stand in the ledger as they stand in the file, whatever their ids and dates."""
+    days = ("2016-03-01", "2016-01-01", "2016-02-01")
+    texts = [f"{{id: {id}, date: {day}, amount: 1}}" for id, day in zip((3, 1, 2), days, strict=True)]
+    ledger = load(f"clients: [{{id: 9}}, {{id: 2, credits: [{', '.join(texts)}]}}, {{id: 5}}]")
+    assert [client.id for client in ledger.clients] == [9, 2, 5]
+    assert [credit.id for credit in ledger.clients[1].credits] == [3, 1, 2]
+
+
+@pytest.mark.parametrize("content", ["{}", "clients: []", "x-only: 1", "clients: [{id: 1, credits: []}]"])
+def test_little_is_enough(content: str) -> None:
+    """A file may hold no client, and a client no credit."""
+    assert not any(client.credits for client in load(content).clients)
+
+
+# Anchors, aliases, merge keys, x- keys.
+
+MERGED = {
+    "in a credit": "x-a: &a {amount: 1}\nclients: [{id: 1, credits: [{<<: *a, date: 2016-01-01, amount: 2}]}]",
+    "before or after": "x-a: &a {amount: 1}\nclients: [{id: 1, credits: [{date: 2016-01-01, amount: 2, <<: *a}]}]",
+    "a list, the first wins": "x-a: [&a {amount: 2}, &b {amount: 1, date: 2016-01-01}]\nclients: [{id: 1, credits: [{<<: [*a, *b]}]}]",
+    "merged again": "x-a: [&a {amount: 2}, &b {<<: *a, date: 2016-01-01}]\nclients: [{id: 1, credits: [{<<: *b}]}]",
+    "written in place": "clients: [{id: 1, credits: [{<<: {amount: 2, date: 2016-01-01}}]}]",
+    "in a client": "x-a: &a {id: 9, credits: [{date: 2016-01-01, amount: 2}]}\nclients: [{<<: *a, id: 1}]",
+    "at the top level": "x-a: &a {clients: [{id: 1, credits: [{date: 2016-01-01, amount: 2}]}]}\n<<: *a",
+    "at the top level, own keys win": "<<: {clients: [{id: 9}]}\nclients: [{id: 1, credits: [{date: 2016-01-01, amount: 2}]}]",
+    "a list at the top level": "<<: [{x-b: 1}, {clients: [{id: 1, credits: [{date: 2016-01-01, amount: 2}]}]}, {clients: []}]",
+    "a scalar": "x-a: &a 2\nclients: [{id: 1, credits: [{date: 2016-01-01, amount: *a}]}]",
+    "a key": "x-a: &a amount\nclients: [{id: 1, credits: [{date: 2016-01-01, *a : 2}]}]",
+    "a list": "x-a: &a [{date: 2016-01-01, amount: 2}]\nclients: [{id: 1, credits: *a}]",
+    "the list of clients": "x-a: &a [{id: 1, credits: [{date: 2016-01-01, amount: 2}]}]\nclients: *a",
+    "an anchor on it": "clients: &a\n- &b\n  id: 1\n  credits: [&c {date: &d 2016-01-01, amount: &e 2}]",
+    "the latest anchor of a name": "x-a: &a 1\nx-b: &a 2\nclients: [{id: 1, credits: [{date: 2016-01-01, amount: *a}]}]",
+    "JSON": '{"clients": [{"id": 1, "credits": [{"date": "2016-01-01", "amount": 2}]}]}',
+    "markers": "%YAML 1.1\n--- # one document\nclients: [{id: 1, credits: [{date: 2016-01-01, amount: 2}]}]\n...\n",
+}
+
+
+@pytest.mark.parametrize("content", MERGED.values(), ids=MERGED.keys())
+def test_anchors_aliases_and_merge_keys(content: str) -> None:
+    """Anchors, aliases and merge keys work wherever YAML has them."""
+    assert load(content).clients == (Client(1, (Credit(1, DAY, "", Decimal(2), 0),)),)
+
+
+def test_an_aliased_log_is_repeated() -> None:
+    """Credits that come again by an alias are credits of their own, with ids of their own."""
+    ledger = load("clients:\n- {id: 1, credits: &a [{date: 2016-01-01, amount: 1}]}\n- {id: 2, credits: *a}")
+    assert [credit.id for client in ledger.clients for credit in client.credits] == [1, 2]
+
+
+def test_keys_of_the_users_own() -> None:
+    """Whatever stands under a top-level key that begins with x- is the user's own."""
+    assert load(
+        "x-: 1\nx-notes: {clients: [{id: 0}], secret: [a, {b: c}]}\nx-clients: 5\nclients: [{id: 1}]"
+    ).clients == (Client(1),)
+
+
+def test_a_quoted_merge_key_is_a_key() -> None:
+    """Only a plain << merges."""
+    assert load("answers: [{action: a, result: {'<<': {b: c}}}]").answers[0].result == {"<<": {"b": "c"}}
+
+
+# The other sections.
+
+
+def test_access_answers_and_admins() -> None:
+    """Access rules, canned answers and admin ids are read as they stand, plain integers of an answer as numbers."""
+    ledger = load("""\
+access:
+  addresses: [127.0.0.1, "::1"]
+  key: secret_key_passphrase
+credentials:
+  - {identifier: a, secret: b, actions: [GetCredits, AddCredit]}
+  - {username: a, password: c, actions: []}
+answers:
+  - action: GetClientsDetails
+    params: {clientid: 1, stats: "true"}
+    result: {result: success, client: {id: 1, zip: "0815", plain: 0815, firstname: Ada, tags: [a, -2, no, 1.5, ~]}}
+  - {action: SendEmail, status: 503, result: {}}
+admins: [1, 7]
+""")
+    assert ledger.access == Access(frozenset({"127.0.0.1", "::1"}), "secret_key_passphrase")
+    assert ledger.credentials == (
+        Credentials("a", "b", actions=frozenset({"getcredits", "addcredit"})),
+        Credentials("a", "c", admin=True, actions=frozenset()),
+    )
+    tags = ["a", -2, "no", "1.5", "~"]
+    details = {"id": 1, "zip": "0815", "plain": "0815", "firstname": "Ada", "tags": tags}
+    assert ledger.answers == (
+        CannedAnswer(
+            "getclientsdetails", {"result": "success", "client": details}, {"clientid": "1", "stats": "true"}, 200
+        ),
+        CannedAnswer("sendemail", {}, {}, 503),
+    )
+    assert ledger.admins == frozenset({1, 7})
+
+
+@pytest.mark.parametrize(
+    ("content", "access"),
+    [
+        ("access: {key: k}", Access(frozenset(), "k")),
+        ("access: {addresses: [203.0.113.7]}", Access(frozenset({"203.0.113.7"}), "")),
+        ("access: {addresses: ['2001:DB8:0::1', '::ffff:10.0.0.1']}", Access(frozenset({"2001:db8::1", "10.0.0.1"}))),
+    ],
+)
+def test_half_of_the_access_rules(content: str, access: Access) -> None:
+    """Addresses and key may each stand alone; addresses are compared in their short form."""
+    assert load(content).access == access
+
+
+def test_admins_may_be_none() -> None:
+    """An empty list of admins knows none, which is not the same as no list."""
+    assert load("admins: []").admins == frozenset()
+    assert load("clients: []").admins is None
+
+
+def test_secrets_are_not_in_the_repr() -> None:
+    """A ledger can be printed without showing a secret."""
+    ledger = load(
+        f"credentials: [{{identifier: a, secret: {HUNTER}}}, {{username: a, password: {HUNTER}}}]\naccess: {{key: {HUNTER}}}"
+    )
+    assert HUNTER not in repr(ledger)
+
+
+# What is told about a wrong file: the marks stand where it is told.
+
+
+def wrong() -> list[tuple[str, str]]:
+    """Read the table of wrong files: words that the message holds, and the file with its marks."""
+    cases = []
+    for line in pathlib.Path(__file__).with_name("wrong_fixtures.txt").read_text("utf-8").splitlines():
+        if line and not line.startswith("#"):
+            words, _, text = line.partition(" ¦ ")
+            marked = text.replace("⏎", "\n").replace("⇥", "\t")
+            cases.append((words, credit(marked[1:]) if marked[0] == "§" else marked))
+    return cases
+
+
+@pytest.mark.parametrize(("words", "marked"), wrong())
+def test_what_is_wrong_is_told_with_its_place(words: str, marked: str) -> None:
+    """Each problem is one line, path:line:column and a message that says what is wanted."""
+    text, expected, named = places(marked)
+    found = [problem.split(": ", 1) for problem in problems(write(text))]
+    assert [place for place, _ in found] == expected, found
+    for _, message in found:
+        assert words in message
+        assert all(place in message for place in named)
+        assert message.isprintable()
+        assert len(message) < 200
+
+
+@pytest.mark.parametrize(
+    "content", ["clients: [{id: %s}]", "clients: [{id: 1, ? %s : 1}]", "clients: [%s]", "admins: %s"]
+)
+def test_a_huge_value_is_told_shortly(content: str) -> None:
+    """Neither a key nor a value of a million characters stands in a message."""
+    [problem] = problems(write(content % ("credits" * 150_000)))
+    assert len(problem) < 200
+
+
+def test_a_duplicate_that_comes_by_an_alias_is_told() -> None:
+    """When an alias repeats an id, the problem names a place and the first place."""
+    found = problems(
+        write("x-a: &a [{id: 7, date: 2016-01-01, amount: 1}]\nclients: [{id: 1, credits: *a}, {id: 2, credits: *a}]")
+    )
+    assert len(found) == 1
+    assert "credit 7" in found[0]
+    assert "f.yaml:1:15" in found[0]
+
+
+def test_everything_wrong_is_told_at_once() -> None:
+    """All problems of all files are told in one go, also those before broken YAML."""
+    first, expected, _ = places("▸clientz: 1\ncredentials:\n- ▸{}\nclients:\n- id: ▸0\nadmins: [▸x, 1, ▸y]\nx-a: a▸: b")
+    found = problems(write(first), "missing.yaml", write("clients:\n- {id: 0, ids: 0}", "last.yaml"))
+    assert {problem.split(": ")[0] for problem in found} == {
+        *expected,
+        "missing.yaml:1:1",
+        "last.yaml:2:8",
+        "last.yaml:2:11",
+    }
+    assert len(set(found)) == len(found)
+
+
+def test_problems_stand_in_the_order_of_the_paths() -> None:
+    """The problems of the file that was named first come first."""
+    found = problems(write("clients: 1", "b.yaml"), write("admins: 1", "a.yaml"), "0.yaml")
+    assert [problem.split(":")[0] for problem in found] == ["b.yaml", "a.yaml", "0.yaml"]
+
+
+# Bytes.
+
+ENCODED: dict[str, tuple[bytes, str]] = {
+    "UTF-16": ("clients: []".encode("utf-16"), "1:1"),
+    "UTF-32": ("clients: []".encode("utf-32"), "1:1"),
+    "UTF-16 without a mark": ("clients: []".encode("utf-16-le"), "1:2"),
+    "Latin-1": ("clients: []\nx-a: café".encode("latin-1"), "2:9"),
+    "Latin-1 after UTF-8": ("x-a: é😀é".encode() + b"\xe9", "1:9"),
+    "cut": ("clients: []\nx-a: 😀".encode()[:-1], "2:6"),
+    "surrogate": (b"clients: []\r\nx-a: \xed\xa0\x80", "2:6"),
+    "overlong": (b"x-a: \xc0\x80", "1:6"),
+    "NUL": (b"clients: []\nx-a: a\x00b", "2:7"),
+    "NUL in a comment": (b"clients: []\n# \x00", "2:3"),
+    "escape": (b"x-a: \x1b[31m", "1:6"),
+    "delete": (b"x-a: \x7f", "1:6"),
+    "control after UTF-8": ("x-a: é😀\x01".encode(), "1:8"),
+    "control after a byte order mark": (b"\xef\xbb\xbfx-a: \x01", "1:6"),
+    "control in CR lines": (b"x-a: 1\rx-b: \x01", "2:6"),
+}
+
+
+@pytest.mark.parametrize(("content", "place"), ENCODED.values(), ids=ENCODED.keys())
+def test_bytes_that_are_no_text(content: bytes, place: str) -> None:
+    """Bytes that are not UTF-8 and characters that YAML forbids are told with their place, in characters."""
+    [problem] = problems(write(content))
+    assert problem.startswith(f"f.yaml:{place}: ")
+    assert problem.isprintable()
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["bare", "with a mark"])
+def test_line_endings_and_byte_order_marks(ending: str, mark: str) -> None:
+    """Any line ending and a byte order mark are no part of the texts or of the places."""
+    text = (mark + ISSUE_EXAMPLE).replace("\n", ending)
+    assert load(text).clients == load(ISSUE_EXAMPLE).clients
+    wrong, expected, _ = places("▸c: 1\nclients:\n- {id: 1, credits: [▸a]}\n- id: ▸b\n")
+    found = problems(write((mark + wrong).replace("\n", ending)))
+    assert [problem.split(": ")[0] for problem in found] == expected
+
+
+@pytest.mark.parametrize("before", ["é", "😀", "e\u0301", "中文", "\t", "\u200b"])
+def test_columns_are_counted_in_characters(before: str) -> None:
+    """A column is a number of characters, not of bytes, UTF-16 units or cells of a screen."""
+    text, expected, _ = places(f"clients: [{{id: ▸0, ▸'{before}': 1}}, ▸'{before}', {{id: ▸x}}]")
+    assert [problem.split(": ")[0] for problem in problems(write(text))] == expected
+
+
+ESCAPES = {
+    "code point beyond Unicode": credit('description: "\\U00110000"'),
+    "surrogate": credit('description: "\\ud800"'),
+    "bad escape": credit('description: "\\q"'),
+    "bytes of a tag": "x-a: !<%ed%a0%80> b",
+    "overlong bytes of a tag": "x-a: !<%c0%80> b",
+    "bytes of a tag's prefix": "%TAG !e! %ed%a0%80\n---\nx-a: !e!x b",
+    "bytes of a tag's suffix": "x-a: !!%ff b",
+    "version": "%YAML 1." + "9" * 5000 + "\n---\nclients: []",
+    "future": "%YAML 2.0\n---\nclients: []",
+    "directive twice": "%YAML 1.1\n%YAML 1.1\n---\nclients: []",
+    "tag without a handle": "x-a: !none!b c",
+    "unclosed quote": credit("description: 'a"),
+    "unclosed list": "clients: [{id: 1}",
+    "unclosed mapping": "clients: [{id: 1",
+    "bracket too many": "clients: []]",
+    "indentation": "clients:\n  - id: 1\n - id: 2",
+    "anchor twice on a node": "x-a: &a &b []",
+    "anchored alias": "x-a: &a 1\nx-b: &b *a",
+    "block header": "x-a: |x\n  b",
+    "no key": ": 1",
+    "key and no colon": "clients\nadmins: []",
+    "huge key": "clients" * 200 + ": []",
+}
+
+
+@pytest.mark.parametrize("content", ESCAPES.values(), ids=ESCAPES.keys())
+def test_broken_yaml_is_one_problem(content: str) -> None:
+    """Where the YAML itself is broken, one problem tells so, at a place inside the file."""
+    [problem] = problems(write(content))
+    [(line, column)] = re.findall(r"^f\.yaml:(\d+):(\d+): (?=\S)", problem)
+    lines = content.split("\n")
+    assert 1 <= int(line) <= len(lines)
+    assert 1 <= int(column) <= len(lines[int(line) - 1]) + 1
+    assert problem.isprintable()
+    assert len(problem) < 250
+    assert "is not UTF-8" not in problem
+
+
+# Hostile files: refused after little work and in little memory.
+
+
+def nested(depth: int, opening: str, closing: str = "") -> str:
+    return opening * depth + closing * depth
+
+
+BOMBS = {
+    "laughs": "x-0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+    + "".join(f"x-{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 30))
+    + "answers: [{action: a, result: {result: *a29}}]",
+    "merged laughs": "x-0: &a0 {k0: x}\n"
+    + "".join(f"x-{n}: &a{n} {{k{n}: x, <<: [{', '.join([f'*a{n - 1}'] * 10)}]}}\n" for n in range(1, 30)),
+    "the same log for everyone": f"x-a: &a [{', '.join(['{date: 2016-01-01, amount: 1}'] * 500)}]\nclients:\n"
+    + "".join(f"- {{id: {n}, credits: *a}}\n" for n in range(1, 501)),
+    "aliases that nest": f"x-0: &a0 {nested(40, '[', ']')}\n"
+    + "".join(f"x-{n}: &a{n} {'[' * 40}*a{n - 1}{']' * 40}\n" for n in range(1, 60))
+    + "answers: [{action: a, result: {result: *a59}}]",
+    "mappings that nest": "x-0: &a0 {b: c}\n"
+    + "".join(f"x-{n}: &a{n} {'{b: ' * 40}*a{n - 1}{'}' * 40}\n" for n in range(1, 60))
+    + "answers: [{action: a, result: *a59}]",
+    "brackets": "clients: " + nested(100_000, "["),
+    "closed brackets": "x-a: " + nested(5_000, "[", "]"),
+    "braces": "clients: " + nested(100_000, "{"),
+    "braces with keys": "x-a: " + nested(5_000, "{a: ", "}"),
+    "dashes": "clients:\n" + nested(20_000, "- "),
+    "keys": nested(20_000, "? "),
+    "indentation": "".join(f"{' ' * n}a:\n" for n in range(1_000)),
+    "root list": nested(100_000, "["),
+    "documents": "clients: []\n" + nested(50_000, "---\n"),
+}
+
+
+def work(function: Callable[[], Any]) -> int:
+    """Count the calls that a function makes, which a machine's speed does not change."""
+    calls = 0
+
+    def count(_frame: Any, event: str, _argument: Any) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        function()
+    finally:
+        sys.setprofile(before)
+    return calls
+
+
+def refuse(path: str) -> list[str]:
+    try:
+        load_fixtures(path)
+    except FixtureError as error:
+        return [str(problem) for problem in error.problems]
+    return []
+
+
+@pytest.mark.parametrize("content", BOMBS.values(), ids=BOMBS.keys())
+def test_a_hostile_file_is_refused_after_little_work(content: str) -> None:
+    """A file that would expand or nest without bound is refused, with few words, for little work and memory."""
+    path = write(content)
+    tracemalloc.start()
+    try:
+        calls = work(lambda: refuse(path))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    [problem] = problems(path)
+    assert len(problem) < 200
+    assert calls < 3_000_000
+    assert peak < 40_000_000
+
+
+def test_padding_does_not_buy_expansion() -> None:
+    """In a file that is mostly padding, aliases do not cost many times what an honest file of its size costs."""
+    entry = "{date: 2016-01-01, amount: 1}"
+    honest = write("clients:\n- id: 1\n  credits:\n" + f"  - {entry}\n" * 2_000, "honest.yaml")
+    hostile = write(
+        f"x-padding: [{'x,' * 25_000}]\nx-a: &a [{', '.join([entry] * 200)}]\nclients:\n"
+        + "".join(f"- {{id: {n}, credits: *a}}\n" for n in range(1, 1_001)),
+        "hostile.yaml",
+    )
+    assert os.path.getsize(hostile) < 1.5 * os.path.getsize(honest)
+    allowance = 1_000_000  # some expansion is fine in a file of any size
+    assert work(lambda: refuse(hostile)) < 10 * work(lambda: load_fixtures(honest)) + allowance
+
+
+MANY: dict[str, Callable[[int], str]] = {
+    "unknown keys": lambda n: "clients:\n- id: 1\n" + "".join(f"  amount{number}: 1\n" for number in range(n)),
+    "the same unknown key": lambda n: (
+        "clients:\n" + "".join(f"- {{id: {number}, credit: 1}}\n" for number in range(1, n))
+    ),
+    "duplicate keys": lambda n: "clients:\n- {id: 1" + ", id: 1" * n + "}",
+    "duplicate ids": lambda n: "clients:\n" + "- id: 1\n" * n,
+    "tags": lambda n: "x-a: [" + "!x y, " * n + "]",
+    "unknown aliases": lambda n: "x-a: [" + "*x , " * n + "]",
+    "anchors": lambda n: "x-a: [" + ", ".join(f"&a{number} x" for number in range(n)) + "]",
+    "merges": lambda n: "x-a: &a {date: 2016-01-01}\nclients:\n- id: 1\n  credits:\n" + "  - {<<: *a, amount: 1}\n" * n,
+    "merged texts": lambda n: "clients:\n- id: 1\n  <<: [" + "x, " * n + "]\n",
+}
+
+
+@pytest.mark.parametrize("content", MANY.values(), ids=MANY.keys())
+def test_work_grows_with_the_file(content: Callable[[int], str]) -> None:
+    """A file twice as long costs at most about twice the work, whatever is wrong in it."""
+    few, many = (write(content(number), f"{number}.yaml") for number in (500, 1_000))
+    assert work(lambda: refuse(many)) < 2.2 * work(lambda: refuse(few)) + 1_000
+
+
+def test_aliases_that_repeat_a_little_are_fine() -> None:
+    """Two hundred clients may share one log of a hundred credits."""
+    entries = ", ".join(["{date: 2016-01-01, amount: 1}"] * 100)
+    lines = "".join(f"- {{id: {n}, credits: *a}}\n" for n in range(1, 201))
+    ledger = load(f"x-a: &a [{entries}]\nclients:\n{lines}")
+    assert sum(len(client.credits) for client in ledger.clients) == 20_000
+
+
+# Secrets.
+
+BADLY_WRITTEN = {
+    "no space": "credentials: [{identifier: a, secret:%s}]",
+    "no space after password": "credentials: [{username: a, password:%s}]",
+    "no space, block": "credentials:\n- identifier: a\n  secret:%s",
+    "no space, folded": "credentials:\n- identifier: a\n  actions: GetCredits\n    secret:%s",
+    "no space after a list": "credentials:\n- identifier: a\n  actions: [GetCredits]\n  secret:%s\n",
+    "equals": "credentials: [{identifier=a, secret=%s}]",
+    "equals, block": "credentials:\n- secret=%s\n- secret = %s",
+    "no colon": "credentials: [{identifier: a, secret %s}]",
+    "alias": "credentials: [{identifier: a, secret: *%s}]",
+    "tag": "credentials: [{username: a, password: !%s}]",
+    "tag with a value": "credentials: [{username: a, password: !%s x}]",
+    "tag's handle": "credentials: [{username: a, password: !%s!x y}]",
+    "standard tag": "credentials: [{username: a, password: !!%s}]",
+    "verbatim tag": "credentials: [{username: a, password: !<%s x}]",
+    "anchor": "credentials: [{username: a, password: &%s}]",
+    "at": "credentials: [{username: a, password: @%s}]",
+    "percent": "credentials: [{username: a, password: %%s}]",
+    "block": "credentials:\n- username: a\n  password: |%s",
+    "quote": 'credentials:\n- username: a\n  password: "%s\n',
+    "quote inside": "credentials:\n- username: a\n  password: 'x'%s",
+    "escape": 'credentials:\n- username: a\n  password: "\\%s"',
+    "colon": "credentials:\n- username: a\n  password: %s: x",
+    "colon inside": "credentials:\n- username: a\n  password: x: %s",
+    "list": "credentials: [{username: a, password: [%s]}]",
+    "mapping": "credentials: [{username: a, password: {%s}}]",
+    "item": "credentials:\n- %s",
+    "item of items": "credentials: [[%s]]",
+    "key": "credentials: [{%s: x}]",
+    "key twice": "credentials: [{%s: x, %s: x}]",
+    "text": "credentials: %s",
+    "tagged text": "credentials: !%s",
+    "second secret": "credentials: [{identifier: a, secret: b, secret: %s}]",
+    "other kind": "credentials: [{identifier: a, password: %s}]",
+    "near key": "credentials: [{identifier: a, secrets: %s}]",
+    "as an action": "credentials: [{identifier: a, secret: b, actions: %s}]",
+    "as a client": "clients: [{identifier: a, secret: %s}]",
+    "as a client, no space": "clients: [{id: 1, secret:%s}]",
+    "at the top level": "identifier: a\nsecret: %s",
+    "section misspelt": "credential: [{identifier: a, secret: %s}]",
+    "in another file's section": "admins: [{identifier: a, secret: %s}]",
+    "access": "access: %s",
+    "access list": "access: [%s]",
+    "access key, no space": "access: {key:%s}",
+    "access key list": "access: {key: [%s]}",
+    "access key misspelt": "access: {kay: %s}",
+    "access key folded": "access:\n  addresses:\n    127.0.0.1\n    key:%s",
+    "access key as an address": "access: {addresses: [127.0.0.1, key:%s]}",
+    "access key for addresses": "access: {addresses: %s}",
+    "access twice": "access: {key: %s}\naccess: {key: %s}",
+    "syntax later": "access: {key: %s}\nclients: ][",
+}
+
+
+@pytest.mark.parametrize("content", BADLY_WRITTEN.values(), ids=BADLY_WRITTEN.keys())
+def test_a_badly_written_secret_is_not_shown(content: str) -> None:
+    """No message repeats a secret, however badly it is written."""
+    found = problems(write(content.replace("%s", HUNTER)))
+    assert HUNTER not in "\n".join(found)
+
+
+def test_two_equal_names_do_not_show_their_secrets() -> None:
+    """A name that two files give is told with both places and without either secret."""
+    entry = f"credentials: [{{identifier: a, secret: {HUNTER}}}]"
+    [problem] = problems(write(entry, "a.yaml"), write(entry, "b.yaml"))
+    assert problem.startswith("b.yaml:1:28: ")
+    assert "a.yaml:1:28" in problem
+    assert HUNTER not in problem
+
+
+# Files and folders.
+
+
+def test_several_files_make_one_ledger() -> None:
+    """Every section of every file counts; lists are put one behind the other in the order of the paths."""
+    paths = [
+        write(
+            f"clients: [{{id: {n}}}]\ncredentials: [{{identifier: a{n}, secret: b}}]\n"
+            f"answers: [{{action: a{n}, result: {{}}}}]\nadmins: [{n}, 5]\nx-same: &same 1",
+            f"{n}.yaml",
+        )
+        for n in (2, 1)
+    ]
+    ledger = load_fixtures(*paths)
+    assert [client.id for client in ledger.clients] == [2, 1]
+    assert [credentials.name for credentials in ledger.credentials] == ["a2", "a1"]
+    assert [answer.action for answer in ledger.answers] == ["a2", "a1"]
+    assert ledger.admins == frozenset({1, 2, 5})
+    assert ledger.sources == ("2.yaml", "1.yaml")
+
+
+def test_duplicates_in_two_files() -> None:
+    """An id that another file gave is told with the place of the first, in that file."""
+    entry = "clients:\n- id: 7\n  credits: [{id: 3, date: 2016-01-01, amount: 1}]"
+    client, credit = problems(write(entry, "a.yaml"), write(f"\n{entry}", "b.yaml"))
+    assert client.startswith("b.yaml:3:7: ")
+    assert "a.yaml:2:7" in client
+    assert credit.startswith("b.yaml:4:18: ")
+    assert "a.yaml:3:18" in credit
+
+
+def test_access_rules_stand_once() -> None:
+    """Access rules in two files are told, with the place of the first."""
+    rules = "access: {key: a}"
+    [problem] = problems(write(rules, "a.yaml"), write(rules, "b.yaml"))
+    assert problem.startswith("b.yaml:1:")
+    assert "a.yaml:1:" in problem
+
+
+def test_a_folder_is_read_in_the_order_of_its_names() -> None:
+    """A folder stands for its *.yaml and *.yml files in the order of their names, without its subfolders."""
+    for id, name in enumerate(["b.yml", "a.yaml", "c.yaml", "10.yaml", "9.yml", "B.yaml"], 1):
+        write(f"clients: [{{id: {id}}}]", f"folder/{name}")
+    for name in ("sub/x.yaml", "notes.txt", "a.yaml.bak", "a.json", "yaml", "dir.yaml/x.yaml"):
+        write("this: is: no: fixture", f"folder/{name}")
+    ledger = load_fixtures("folder")
+    names = ["10.yaml", "9.yml", "B.yaml", "a.yaml", "b.yml", "c.yaml"]
+    assert ledger.sources == tuple(os.path.join("folder", name) for name in names)
+    assert [client.id for client in ledger.clients] == [4, 5, 6, 2, 1, 3]
+
+
+GIVEN: dict[str, Callable[[pathlib.Path], str | os.PathLike[str]]] = {
+    "relative": lambda _: "folder/f.yaml",
+    "dotted": lambda _: "./folder/../folder/f.yaml",
+    "absolute": lambda folder: str(folder / "folder" / "f.yaml"),
+    "pathlib": lambda folder: folder / "folder" / "f.yaml",
+}
+
+
+@pytest.mark.parametrize("given", GIVEN.values(), ids=GIVEN.keys())
+def test_a_path_is_told_as_it_was_given(
+    given: Callable[[pathlib.Path], str | os.PathLike[str]], tmp_path: pathlib.Path
+) -> None:
+    """Problems name a file as it was named: relative, absolute or a pathlib path."""
+    path = given(tmp_path)
+    write("clients: 1", "folder/f.yaml")
+    with pytest.raises(FixtureError) as caught:
+        load_fixtures(path)
+    assert str(caught.value).startswith(f"{os.fspath(path)}:1:10: ")
+    [problem] = caught.value.problems
+    assert (problem.path, problem.line, problem.column) == (os.fspath(path), 1, 10)
+
+
+@pytest.mark.parametrize("folder", ["folder", "folder/", "./folder"])
+def test_a_file_of_a_folder_is_told_with_the_folder(folder: str) -> None:
+    """Problems in a folder's file name it below the folder as that was given."""
+    write("clients: 1", "folder/f.yaml")
+    [problem] = problems(folder)
+    assert problem.startswith(os.path.join(folder, "f.yaml") + ":1:10: ")
+
+
+UNREADABLE = {
+    "missing.yaml": "no such file",
+    "missing/f.yaml": "no such file",
+    "empty": "*.yaml",
+    "file/below.yaml": "cannot be read" if sys.platform != "win32" else "",
+    "nul\0.yaml": "",
+    "x" * 5000: "",
+    "": "",
+}
+
+
+@pytest.mark.parametrize(("path", "words"), UNREADABLE.items(), ids=range(len(UNREADABLE)))
+def test_what_cannot_be_read(path: str, words: str) -> None:
+    """A missing file, a folder without YAML and whatever cannot be read is one problem at 1:1, and hides no other."""
+    write("clients: 1", "wrong.yaml")
+    write("", "empty/notes.txt")
+    write("", "file")
+    found = problems(path, "wrong.yaml")
+    assert len(found) == 2
+    assert found[0].startswith(f"{path}:1:1: ")
+    assert words in found[0]
+    assert found[1].startswith("wrong.yaml:1:10: ")
+
+
+def test_a_link_to_nowhere_or_in_a_circle_is_told(tmp_path: pathlib.Path) -> None:
+    """Links in a folder that lead nowhere are problems of the files they are named as."""
+    try:
+        (tmp_path / "a.yaml").symlink_to("nowhere")
+        (tmp_path / "b.yaml").symlink_to("b.yaml")
+    except OSError:
+        pytest.skip("symbolic links are not allowed here")
+    assert [problem.split(": ")[0] for problem in problems(".")] == [
+        os.path.join(".", name) + ":1:1" for name in ("a.yaml", "b.yaml")
+    ]
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="needs permissions that bind us")
+@pytest.mark.parametrize("name", ["folder", "folder/f.yaml"])
+def test_permission_denied_is_told(name: str) -> None:
+    """A file or folder that may not be read is a problem that says so."""
+    write("clients: []", "folder/f.yaml")
+    path = pathlib.Path(name)
+    path.chmod(0)
+    try:
+        [problem] = problems("folder")
+    finally:
+        path.chmod(0o700)
+    assert problem.startswith(f"{name}:1:1: ")
+    assert "ermission denied" in problem
+
+
+@pytest.mark.parametrize("again", ["f.yaml", "./f.yaml", "."])
+@pytest.mark.parametrize("content", ["clients: [{id: 1}]", "answers: [{action: a, result: {}}]"])
+def test_a_file_named_twice_is_told(content: str, again: str) -> None:
+    """The same file, named twice or once more by its folder, is told as such and not as clashes of all its ids."""
+    write(content)
+    [problem] = problems("f.yaml", again)
+    assert problem.startswith((os.path.join(again, "f.yaml") if again == "." else again) + ":1:1: ")
+    assert "f.yaml" in problem.split(": ", 1)[1]
+
+
+def test_wrong_content_of_a_file_named_twice_is_told_once() -> None:
+    """What is wrong in a file is not told again when the file is named again."""
+    write("clients: 1")
+    assert {problem.split(": ")[0] for problem in problems("f.yaml", "f.yaml")} == {"f.yaml:1:10", "f.yaml:1:1"}
+
+
+def test_the_error_carries_the_problems() -> None:
+    """The text of the error is one line for each problem, and the error survives pickling, as under pytest-xdist."""
+    write("clients: [{id: 0}, {id: x}]\nadmins: 1")
+    with pytest.raises(FixtureError) as caught:
+        load_fixtures("f.yaml")
+    error = caught.value
+    assert len(error.problems) == 3
+    assert str(error).splitlines() == [str(problem) for problem in error.problems]
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.problems) == (str(error), error.problems)
+
+
+# The files that come along.
+
+
+def test_without_a_path_it_is_the_documented_example() -> None:
+    """Without a path, the ledger is the documented example."""
+    assert (
+        load_fixtures().clients
+        == load_fixtures(FIXTURES / "documented.yaml").clients
+        == load(ISSUE_EXAMPLE).clients[:1]
+    )
+
+
+def test_the_example_files_load_together() -> None:
+    """All files that come along can be served together, and each alone."""
+    files = sorted(FIXTURES.rglob("*.yaml"))
+    assert len(files) >= 3
+    assert all(load_fixtures(file) for file in files)
+    together = load_fixtures(*files)
+    assert len(together.clients) > 3
+    assert together.credentials
+    assert together.access
+    assert together.answers
+    assert together.admins
+
+
+@pytest.fixture
+def ask() -> Iterator[Callable[..., dict[str, Any]]]:
+    """Ask a server that serves the folder of fixtures, in the live profile."""
+    with MockServer(load_fixtures(FIXTURES), profile="live") as server:
+
+        def ask(action: str, **params: object) -> dict[str, Any]:
+            body: dict[str, Any] = json.loads(post(server, action=action, responsetype="json", **params)[1])
+            return body
+
+        yield ask
+
+
+def post(server: MockServer, **params: object) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    try:
+        body = "&".join(f"{key}={value}" for key, value in params.items())
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        connection.request("POST", "/includes/api.php", body, headers)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+def test_the_folder_of_fixtures_answers_a_plain_call() -> None:
+    """Served as a folder, the fixtures that come along give the documented answer to a call without credentials."""
+    with MockServer(load_fixtures(FIXTURES)) as server:
+        assert post(server, action="GetCredits", clientid=1, responsetype="json") == (
+            200,
+            DOCUMENTED.replace("/", "\\/"),
+        )
+
+
+def test_the_example_clients(ask: Callable[..., dict[str, Any]]) -> None:
+    """The example clients show merge keys, defaults, an empty log, a shared log and an id of one's own."""
+
+    def log(clientid: int) -> list[list[str]]:
+        credits = ask("GetCredits", clientid=clientid)["credits"]["credit"]
+        return [[credit[key] for key in ("date", "description", "amount", "relid")] for credit in credits]
+
+    assert log(10) == [
+        ["2024-01-15", "Prepayment", "100.00", "0"],
+        ["2024-03-01", "Credit Applied to Invoice #7", "-25.50", "7"],
+        ["2024-03-02", "Credit Applied to Invoice #7", "-4.50", "7"],
+    ]
+    assert ask("GetCredits", clientid=11)["totalresults"] == 0
+    assert log(12) == log(13) == [["2024-01-31", "", "9.99", "0"], ["2024-02-29", "", "9.99", "0"]]
+    [long] = ask("GetCredits", clientid=14)["credits"]["credit"]
+    assert (long["id"], long["amount"]) == ("1000", "-1234567890123.45")
+    assert long["description"].endswith("several lines and read as one: “¥ € 😀 & <b>”")
+
+
+def test_the_example_answers(ask: Callable[..., dict[str, Any]]) -> None:
+    """The example answers show a choice by parameter, numbers, a list, and the admins that AddCredit knows."""
+    assert ask("GetClientsDetails", clientid=10)["client"] == {
+        "id": 10,
+        "firstname": "Ada",
+        "lastname": "Lovelace",
+        "status": "Active",
+    }
+    assert ask("getclientsdetails", clientid=11) == {"result": "error", "message": "Client Not Found"}
+    assert [invoice["total"] for invoice in ask("GetInvoices")["invoices"]["invoice"]] == ["30.00", "12.00"]
+    new = {"clientid": 11, "description": "x", "amount": "1.00"}
+    assert ask("AddCredit", **new, adminid=3) == {"result": "error", "message": "Admin ID Not Found"}
+    assert ask("AddCredit", **new, adminid=2) == {"result": "success", "newbalance": "1.00"}
+
+
+def test_the_example_credentials() -> None:
+    """With the example credentials, calls without them are refused, and one identifier may only read."""
+    with MockServer(load_fixtures(FIXTURES, FIXTURES / "locked")) as server:
+        call = {"clientid": 1, "description": "x", "amount": "1.00", "responsetype": "json"}
+        readonly = {"identifier": "readonly", "secret": "*looks like an alias, so it needs quotes".replace(" ", "%20")}
+        admin = {"username": "admin", "password": "2ab96390c7dbe3439de74d0c9b0b1767"}  # echo -n hunter2 | md5sum
+        assert post(server, action="GetCredits", **call)[0] == 403
+        assert post(server, action="GetCredits", **call, **readonly) == (200, DOCUMENTED)
+        assert post(server, action="AddCredit", **call, **readonly)[0] == 403
+        assert post(server, action="AddCredit", **call, **admin)[0] == 200
+
+
+# The command.
+
+
+def check(*paths: str, encoding: str = "utf-8") -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "whmcs_mock", "check", *paths],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout.decode(encoding, "replace"), done.stderr.decode(encoding, "replace")
+
+
+def test_check_counts() -> None:
+    """`check` counts files, clients and credits, one of them in the singular."""
+    entry = "{date: 2016-01-01, amount: 1}"
+    write(f"clients: [{{id: 1, credits: [{entry}]}}]", "one/a.yaml")
+    write(f"clients: [{{id: 2, credits: [{', '.join([entry] * 16)}]}}, {{id: 3}}]", "b.yaml")
+    assert check("one") == (0, f"ok: 1 file, 1 client, 1 credit{os.linesep}", "")
+    assert check("one", "b.yaml")[1].rstrip() == "ok: 2 files, 3 clients, 17 credits"
+
+
+def test_check_tells_every_problem() -> None:
+    """`check` ends with exit code 1 after the lines of every problem, those that the library tells."""
+    write("clients: [{id: 0}]\nadmins: [x, *y]\nΩ: 1", "a.yaml")
+    write("clients: ]", "b.yaml")
+    code, out, err = check("a.yaml", "missing.yaml", "b.yaml")
+    assert (code, err) == (1, "")
+    assert out.splitlines() == problems("a.yaml", "missing.yaml", "b.yaml")
+    assert len(out.splitlines()) == 6
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
+def test_check_writes_to_any_terminal(encoding: str) -> None:
+    """A character that the terminal's encoding lacks does not keep `check` from telling the problem."""
+    code, out, err = check(write("Ω😀: 1"), encoding=encoding)
+    assert (code, err) == (1, "")
+    assert out.startswith("f.yaml:1:1: ")
+
+
+# Without PyYAML's C extension.
+
+LOAD_ALL = """
+import json, sys
+pure, *paths = json.load(sys.stdin)
+if pure:
+    sys.modules["yaml._yaml"] = None  # as if PyYAML had been built without its C extension
+import yaml
+assert hasattr(yaml, "CSafeLoader") != pure
+from whmcs_mock import FixtureError, load_fixtures
+results = []
+for path in paths:
+    try:
+        results.append(repr(load_fixtures(path)))
+    except FixtureError as error:
+        results.append([list(problem) for problem in error.problems])
+    except Exception as error:
+        results.append(repr(error))
+json.dump(results, sys.stdout)
+"""
+
+
+def load_all(paths: list[str], *, pure: bool) -> list[str | list[list[Any]]]:
+    """Load each file in a new process, and return the repr of its ledger or its problems."""
+    command, sent = [sys.executable, "-c", LOAD_ALL], json.dumps([pure, *paths])
+    done = subprocess.run(command, input=sent, capture_output=True, text=True, timeout=120, check=True)
+    results: list[str | list[list[Any]]] = json.loads(done.stdout)
+    # What is no YAML the two parsers of PyYAML tell each in its own words, a column apart.
+    for problem in (problem for result in results if isinstance(result, list) for problem in result):
+        if "this is not YAML" in problem[3]:
+            problem[2:] = ["this is not YAML"]
+    return results
+
+
+@pytest.mark.skipif(not yaml.__with_libyaml__, reason="needs PyYAML's C extension to compare with")
+def test_without_the_c_extension_the_results_are_the_same() -> None:
+    """PyYAML's Python parser leads to the same ledgers, problems and places as its C parser."""
+    contents: list[str | bytes] = [
+        ISSUE_EXAMPLE,
+        *(places(marked)[0] for _, marked in wrong()),
+        *(content for content, _ in ENCODED.values()),
+        *MERGED.values(),
+        *(content for name, content in ESCAPES.items() if name != "surrogate"),
+        *(credit(f"description: {written}".replace("\n", "\n  ")) for written in TEXTS if written),
+        *(content for name, content in BOMBS.items() if name != "the same log for everyone"),
+        *(content.replace("%s", HUNTER) for content in BADLY_WRITTEN.values()),
+        ISSUE_EXAMPLE.replace("\n", "\r\n"),
+        b"\xef\xbb\xbf" + ISSUE_EXAMPLE.replace("id: 2 ", "id: x ").encode(),
+    ]
+    paths = [write(content, f"{number}.yaml") for number, content in enumerate(contents)]
+    fast, pure = load_all(paths, pure=False), load_all(paths, pure=True)
+    differences = [case for case in zip(contents, fast, pure, strict=True) if case[1] != case[2]]
+    assert not differences, "\n".join(f"{content!r}: {a} != {b}"[:400] for content, a, b in differences)
+    assert sum(isinstance(result, list) for result in pure) > 200

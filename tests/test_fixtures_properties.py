@@ -1,0 +1,340 @@
+"""Fixture files of every kind: what is written is read back, and nothing but a FixtureError comes of any bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from whmcs_mock import Access, CannedAnswer, Client, Credentials, Credit, FixtureError, Ledger, load_fixtures
+
+CANARY = "Zq7hunter2"  # a secret that no message may hold
+
+Load = Callable[[bytes], "Ledger | FixtureError"]
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
+    """Load a file with the given bytes, or return the error that tells what is wrong."""
+    path = tmp_path_factory.mktemp("fixtures") / "f.yaml"
+
+    def load(content: bytes) -> Ledger | FixtureError:
+        path.write_bytes(content)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(path.parent)
+            try:
+                return load_fixtures(path.name)
+            except FixtureError as error:
+                return error
+
+    return load
+
+
+def loaded(result: Ledger | FixtureError) -> Ledger:
+    assert isinstance(result, Ledger), result
+    return result
+
+
+class Dumper(yaml.SafeDumper):
+    """Write amounts plain, as a person does: 10.00."""
+
+
+Dumper.add_representer(
+    Decimal, lambda dumper, amount: dumper.represent_scalar("tag:yaml.org,2002:float", f"{amount:.2f}")
+)
+
+
+def dump(content: dict[str, Any], style: dict[str, Any]) -> bytes:
+    """Write YAML, with an anchor for what stands in it twice; long lines are not folded, since PyYAML does it wrong."""
+    text: str = yaml.dump(content, Dumper=Dumper, sort_keys=False, width=10**6, **style)
+    return text.encode()
+
+
+STYLES = st.fixed_dictionaries(
+    {},
+    optional={
+        "allow_unicode": st.booleans(),
+        "default_flow_style": st.sampled_from([True, False, None]),
+        "default_style": st.sampled_from([None, "'", '"', "|", ">"]),
+        "explicit_start": st.booleans(),
+        "explicit_end": st.booleans(),
+        "indent": st.integers(2, 9),
+        "line_break": st.sampled_from(["\n", "\r\n", "\r"]),
+    },
+)
+PLAIN_STYLES = STYLES.map(lambda style: {key: value for key, value in style.items() if key != "default_style"})
+
+# PyYAML writes three of the line breaks of YAML 1.1 in a way that it does not read back itself.
+TEXTS = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\x85\u2028\u2029"), max_size=30
+) | st.sampled_from(
+    [
+        "no",
+        "~",
+        "1e3",
+        "0x1F",
+        "12:30:45",
+        "2016-01-01",
+        "=",
+        "<<",
+        "- a",
+        "*a",
+        "&a",
+        "!a",
+        "a: b",
+        "a #b",
+        " a ",
+        "a\n\nb\n",
+    ]
+)
+NAMES = TEXTS.filter(bool)
+IDS = st.integers(1, 10**18 - 10**6)
+AMOUNTS = st.integers(-(10**20) + 1, 10**20 - 1).map(lambda cents: Decimal(cents).scaleb(-2)) | st.sampled_from(
+    [Decimal("0.00"), Decimal("0.01"), Decimal("-0.01"), Decimal("10.10")]
+)
+LOGS = st.lists(
+    st.fixed_dictionaries(
+        {"date": st.dates(), "amount": AMOUNTS},
+        optional={"description": TEXTS, "relid": st.integers(0, 10**18 - 1)},
+    ),
+    max_size=4,
+)
+
+
+@st.composite
+def clients(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Draw clients as a fixture file has them: some credits have ids, some clients share a log."""
+    logs = draw(st.lists(LOGS, min_size=1, max_size=4))
+    free = iter(draw(st.lists(IDS, unique=True, min_size=16, max_size=16)))
+    own = [[{"id": next(free), **credit} if draw(st.booleans()) else credit for credit in log] for log in logs[1:]]
+    shared = draw(st.lists(st.sampled_from([None, logs[0]]), max_size=3))
+    ids = draw(st.lists(IDS, unique=True, min_size=len(own) + len(shared), max_size=len(own) + len(shared)))
+    return [
+        {"id": id} if log is None else {"id": id, "credits": log} for id, log in zip(ids, [*own, *shared], strict=True)
+    ]
+
+
+def numbered(written: list[dict[str, Any]]) -> tuple[Client, ...]:
+    """Make of written clients what they mean."""
+    largest = max((credit.get("id", 0) for client in written for credit in client.get("credits", [])), default=0)
+    clients = []
+    for client in written:
+        log = []
+        for credit in client.get("credits", []):
+            if "id" not in credit:
+                largest += 1
+            values = {"description": "", "relid": 0, "id": largest, **credit}
+            log.append(Credit(**values))
+        clients.append(Client(client["id"], tuple(log)))
+    return tuple(clients)
+
+
+@settings(deadline=None)
+@given(written=clients(), style=PLAIN_STYLES)
+def test_clients_are_read_back(load: Load, written: list[dict[str, Any]], style: dict[str, Any]) -> None:
+    """Clients and credits that are written as YAML, in whatever style, are read back equal and in order."""
+    assert loaded(load(dump({"clients": written}, style))).clients == numbered(written)
+
+
+@settings(deadline=None)
+@given(
+    pairs=st.dictionaries(
+        st.tuples(st.booleans(), NAMES), st.tuples(NAMES, st.none() | st.lists(NAMES, max_size=2)), max_size=3
+    ),
+    key=NAMES,
+    style=STYLES,
+)
+def test_credentials_are_read_back(
+    load: Load,
+    pairs: dict[tuple[bool, str], tuple[str, list[str] | None]],
+    key: str,
+    style: dict[str, Any],
+) -> None:
+    """Names and secrets may be any text."""
+    written, expected = [], []
+    for (admin, name), (secret, actions) in pairs.items():
+        entry: dict[str, Any] = dict(
+            zip(("username", "password") if admin else ("identifier", "secret"), (name, secret), strict=True)
+        )
+        written.append(entry if actions is None else {**entry, "actions": actions})
+        allowed = None if actions is None else frozenset(action.lower() for action in actions)
+        expected.append(Credentials(name, secret, admin, allowed))
+    ledger = loaded(load(dump({"credentials": written, "access": {"key": key}}, style)))
+    assert ledger.credentials == tuple(expected)
+    assert ledger.access == Access(key=key)
+
+
+RESULTS = st.dictionaries(
+    TEXTS,
+    st.recursive(
+        TEXTS | st.integers(-(10**18) + 1, 10**18 - 1),
+        lambda values: st.lists(values, max_size=3) | st.dictionaries(TEXTS, values, max_size=3),
+        max_leaves=8,
+    ),
+    max_size=4,
+)
+
+
+@settings(deadline=None)
+@given(
+    answers=st.lists(
+        st.tuples(NAMES, st.dictionaries(TEXTS, TEXTS, max_size=2), RESULTS, st.integers(200, 599)), max_size=3
+    ),
+    style=PLAIN_STYLES,
+)
+def test_answers_are_read_back(
+    load: Load, answers: list[tuple[str, dict[str, str], dict[str, Any], int]], style: dict[str, Any]
+) -> None:
+    """Canned answers keep every key, text and whole number, and their order."""
+    written = [
+        {"action": action, "params": params, "result": result, "status": status}
+        for action, params, result, status in answers
+    ]
+    expected = [CannedAnswer(action.lower(), result, params, status) for action, params, result, status in answers]
+    read = loaded(load(dump({"answers": written}, style))).answers
+    assert read == tuple(expected)
+    assert [list(answer.result) for answer in read] == [list(answer.result) for answer in expected]
+
+
+# Any bytes.
+
+PIECES = [
+    *("clients:", "credentials:", "access:", "answers:", "admins:", "x-a:", "clientz:", "id:", "credits:", "date:"),
+    *("amount:", "identifier:", "secret:", "username:", "password:", "key:", "addresses:", "actions:", "action:"),
+    *("result:", "params:", "status:", "<<:", "?", ":", "-", ",", "{", "}", "[", "]", "#", "|", ">-", "'", '"'),
+    *(" ", "  ", "    ", "\n", "\n  ", "\n- ", "\n  - ", "\r\n", "\r", "\t", "\x85", "\u2028", "\ufeff", "\0", "\x1b"),
+    *(
+        "&a",
+        "*a",
+        "&b",
+        "*b",
+        "!",
+        "!t",
+        "!!int",
+        "!<%ed%a0%80>",
+        "!<%41>",
+        "%YAML 1.1",
+        "%TAG ! x",
+        "\n---\n",
+        "\n...\n",
+    ),
+    *(
+        "1",
+        "0",
+        "2016-01-01",
+        "10.00",
+        "no",
+        "~",
+        "é",
+        "😀",
+        "\\",
+        '"\\ud800"',
+        '"\\U00110000"',
+        '"\\x00"',
+        "127.0.0.1",
+        "::1",
+    ),
+]
+HONEST = """\
+x-a: &a {date: 2016-01-01, amount: 1}
+credentials: [{identifier: a, secret: b, actions: [GetCredits]}, {username: a, password: b}]
+access: {addresses: [127.0.0.1], key: k}
+answers:
+- action: GetInvoices
+  params: {userid: 1}
+  result: {result: success, invoices: {invoice: [{id: 1}, *a]}}
+admins: [1]
+clients:
+- id: 1
+  credits:
+  - {<<: *a, id: 1, description: "é 😀"}
+  - date: 2016-02-29
+    amount: -10.50
+    relid: 7
+- {id: 2}
+"""
+SOUP = st.lists(st.sampled_from(PIECES), max_size=30).map("".join)
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> str:
+    """Draw a fixture file in which some stretches are replaced."""
+    text = HONEST
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(text)))
+        end = start + draw(st.integers(0, 12))
+        text = text[:start] + draw(st.lists(st.sampled_from(PIECES), max_size=3).map("".join)) + text[end:]
+    return text
+
+
+def lines(content: bytes) -> list[str]:
+    """Split into lines as YAML 1.1 does, without a byte order mark."""
+    return re.split("\r\n|[\r\n\x85\u2028\u2029]", content.decode("utf-8", "replace").removeprefix("\ufeff"))
+
+
+@settings(deadline=None, max_examples=300)
+@given(content=st.binary(max_size=60) | SOUP.map(str.encode) | damaged().map(str.encode))
+@example(b"")
+@example(b"\xef\xbb\xbf")
+@example(b"clients: [")
+@example(b"a: 1\rb: 2\rc: \x00")
+@example(b"x-a: !<%ed%a0%80> b")
+@example(
+    b"clients: [{id: 1, credits: [{id: 999999999999999999, date: 2016-01-01, amount: 1}, {date: 2016-01-01, amount: 1}]}]"
+)
+def test_any_bytes_load_or_tell_what_is_wrong(load: Load, content: bytes) -> None:
+    """Whatever stands in a file, it is loaded, or told as problems of one line each at places inside the file."""
+    result = load(content)
+    if isinstance(result, Ledger):
+        return
+    problems = result.problems
+    assert problems
+    assert len(set(problems)) == len(problems)
+    assert str(result).split("\n") == [str(problem) for problem in problems]
+    text = lines(content)
+    for path, line, column, message in problems:
+        assert path == "f.yaml"
+        assert 1 <= line <= len(text)
+        assert 1 <= column <= len(text[line - 1]) + 1
+        assert message
+        assert message.isprintable()
+        assert len(message) < 250
+    assert list(problems) == sorted(problems, key=lambda problem: (problem.line, problem.column))
+
+
+SECRET_PLACES = [
+    "credentials: [{identifier: a, secret%s}]",
+    "credentials: [{username: a, password%s}]",
+    "credentials:\n- identifier: a\n  secret%s",
+    "credentials:\n- username: a\n  password%s\n- {identifier: a, secret: b}",
+    "credentials:\n- identifier: a\n  actions: [GetCredits]\n  secret%s",
+    "credentials:\n- identifier: a\n  actions: GetCredits\n    secret%s",
+    "credentials:\n  -%s",
+    "credentials:%s",
+    "access:\n  key%s\n  addresses: [127.0.0.1]",
+    "access: {addresses: [127.0.0.1], key%s}",
+    "access:\n  addresses:\n  - 127.0.0.1\n    key%s",
+    "access:%s",
+]
+AROUND = st.lists(
+    st.sampled_from([*" :=*&!%@`|>'\"[]{}-?,#\\\t", "\n      ", ": ", "<<: ", "!!", "x", "é"]), max_size=4
+).map("".join)
+
+
+@settings(deadline=None, max_examples=200)
+@given(place=st.sampled_from(SECRET_PLACES), before=AROUND, after=AROUND)
+@example(place=SECRET_PLACES[0], before=": ", after="")
+@example(place=SECRET_PLACES[5], before=":", after="")
+@example(place=SECRET_PLACES[10], before=":", after="")
+def test_no_message_holds_a_secret(load: Load, place: str, before: str, after: str) -> None:
+    """However badly a secret is written, no message repeats it, nor does the repr of the ledger."""
+    content = (place % f"{before}{CANARY}{after}").encode()
+    result = load(content)
+    told = str(result) if isinstance(result, FixtureError) else repr([result.credentials, result.access])
+    assert CANARY not in told

@@ -1,0 +1,621 @@
+"""Isolation, arranging and asserting with the fixtures ``whmcs_mock`` and ``whmcs_mock_server``."""
+
+from __future__ import annotations
+
+import threading
+import timeit
+from collections.abc import Callable, Mapping
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from plugin_runs import ask, run
+
+from whmcs_mock import ApiError, Client, Credentials, Credit, FixtureError, Ledger, MockServer, WhmcsMock
+
+LEDGER = Ledger(
+    clients=[
+        Client(1, [Credit(1, "2016-01-01", "first", "10.00"), Credit(4, "2016-01-02", "second", "-2.50", 9)]),
+        Client(7),
+    ],
+    credentials=(
+        Credentials("admin", "hunter2", admin=True),
+        Credentials("limited", "little", actions=frozenset({"getcredits"})),
+        Credentials("known", "sesame"),
+    ),
+)
+
+pytestmark = pytest.mark.whmcs_mock(fixtures=LEDGER)
+
+
+def call(mock: WhmcsMock, action: str = "GetCredits", **params: object) -> dict[str, str]:
+    """Call an action with the credentials that the mock names."""
+    answer = ask(mock.url, action, **{"identifier": mock.identifier, "secret": mock.secret, **params})
+    body: dict[str, str] = answer.json()
+    return body
+
+
+# Isolation.
+
+
+def test_isolation(pytester: pytest.Pytester) -> None:
+    """Each test finds everything as the fixtures say, whatever the test before it did."""
+    pytester.makefile(".yaml", extra="clients: [{id: 30}]")
+    pytester.makepyfile("""
+        import pytest
+        import requests
+        from plugin_runs import ask
+
+
+        def test_one_changes_all_there_is(whmcs_mock, whmcs_mock_server):
+            whmcs_mock.remove_client(1)
+            whmcs_mock.add_client(2, credits=[{"amount": "5.00"}])
+            whmcs_mock.load("extra.yaml")
+            assert ask(whmcs_mock.url, "AddCredit", clientid=2, amount="1.00").json()["newbalance"] == "6.00"
+            whmcs_mock.profile = "live"
+            whmcs_mock.fail_next("maintenance", times=3)
+            whmcs_mock.action("GetInvoices")(lambda params: {"invoices": "none"})
+            whmcs_mock_server.expect_request("/hook").respond_with_data("stubbed")
+            whmcs_mock_server.expect_ordered_request("/other").respond_with_data("stubbed")
+            assert requests.get(whmcs_mock.base_url + "/unexpected").status_code == 404
+
+
+        def test_two_finds_nothing_of_it(whmcs_mock, whmcs_mock_server):
+            assert whmcs_mock.calls == []
+            assert whmcs_mock.profile == "documented"
+            answer = ask(whmcs_mock.url, clientid=1)
+            assert answer.status_code == 200 and answer.json()["totalresults"] == "2"
+            assert ask(whmcs_mock.url, clientid=2).json()["message"] == "Client ID Not Found"
+            assert ask(whmcs_mock.url, clientid=30).json()["message"] == "Client ID Not Found"
+            assert ask(whmcs_mock.url, "GetInvoices").json()["message"] == "Command Not Found"
+            whmcs_mock_server.check_assertions()
+            assert requests.get(whmcs_mock.base_url + "/hook").status_code == 404
+            assert whmcs_mock.add_credit(1, amount="1.00").id == 3
+
+
+        @pytest.mark.whmcs_mock(profile="live", fixtures="extra.yaml")
+        def test_three_is_marked(whmcs_mock):
+            assert ask(whmcs_mock.url, clientid=30).json()["totalresults"] == 0
+
+
+        def test_four_is_not(whmcs_mock):
+            assert whmcs_mock.profile == "documented"
+            assert len(whmcs_mock.credits(1)) == 2
+    """)
+    run(pytester, "-Wdefault::UserWarning").assert_outcomes(passed=4, warnings=1)
+
+
+def test_late_calls(pytester: pytest.Pytester) -> None:
+    """A call that an earlier test began, or whose thread it left behind, is shown with the name of that test."""
+    pytester.makepyfile("""
+        import threading
+
+        import requests
+        from plugin_runs import ask
+
+        second = threading.Event()
+        threads = []
+        kept = requests.Session()
+
+
+        def spawn(function, *args):
+            threads.append(threading.Thread(target=function, args=args))
+            threads[-1].start()
+
+
+        def later(url):
+            assert second.wait(30)
+            ask(url, "FromThread")
+
+
+        def test_first(whmcs_mock):
+            entered = threading.Event()
+
+            @whmcs_mock.action("InFlight")
+            def in_flight(params):
+                entered.set()
+                assert second.wait(30)
+                return {}
+
+            kept.post(whmcs_mock.url, data={"action": "Kept"}, timeout=30)
+            spawn(ask, whmcs_mock.url, "InFlight")
+            assert entered.wait(30)
+            spawn(later, whmcs_mock.url)
+
+
+        def test_second(whmcs_mock):
+            ask(whmcs_mock.url, "Own")
+            spawn(ask, whmcs_mock.url, "OwnThread")
+            kept.post(whmcs_mock.url, data={"action": "Kept"}, timeout=30)
+            kept.close()
+            second.set()
+            for thread in threads:
+                thread.join()
+            for action, test in (("Own", ""), ("OwnThread", ""), ("FromThread", "::test_first"), ("Kept", "::test_first")):
+                late = whmcs_mock.assert_called_once(action).late
+                assert test in late and bool(test) == bool(late), action
+            assert "InFlight" in whmcs_mock.report()
+            assert whmcs_mock.report().count("::test_first") == 3
+    """)
+    run(pytester).assert_outcomes(passed=2)
+
+
+def test_calls_in_flight(pytester: pytest.Pytester) -> None:
+    """A call that is still being answered when its test ends touches nothing of the next test."""
+    pytester.makepyfile("""
+        import threading
+        import time
+
+        from plugin_runs import ask
+
+        threads = []
+
+
+        def test_first(whmcs_mock):
+            whmcs_mock.fail_next("slow", seconds=300)
+            calling = {"clientid": 1, "amount": "5.00"}
+            threads.append(threading.Thread(target=ask, args=[whmcs_mock.url, "AddCredit"], kwargs=calling))
+            threads[0].start()
+            while whmcs_mock.balance(1) == 0:
+                time.sleep(0.01)
+
+
+        def test_second(whmcs_mock):
+            threads[0].join()
+            assert whmcs_mock.balance(1) == 0
+            whmcs_mock.assert_not_called()
+    """)
+    run(pytester).assert_outcomes(passed=2)
+
+
+def test_not_late(pytester: pytest.Pytester) -> None:
+    """A call from a thread that a fixture of this module started is not taken for one of an earlier test."""
+    pytester.makepyfile("""
+        from concurrent.futures import ThreadPoolExecutor
+
+        import pytest
+        from plugin_runs import ask
+
+
+        @pytest.fixture(scope="module")
+        def worker():
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(int).result()
+                yield pool
+
+
+        def test_first(whmcs_mock):
+            pass
+
+
+        def test_second(worker, whmcs_mock):
+            worker.submit(ask, whmcs_mock.url).result()
+            assert [call.late for call in whmcs_mock.calls] == [""]
+    """)
+    run(pytester).assert_outcomes(passed=2)
+
+
+def test_reset_is_constant() -> None:
+    """A reset takes the same time for ten clients and for a hundred thousand."""
+    few, many = (MockServer(Ledger([Client(id) for id in range(1, count + 1)])) for count in (10, 100_000))
+    times = [min(timeit.repeat(server.reset, number=20, repeat=9)) for server in (few, many)]
+    assert times[1] < 5 * times[0]
+
+
+def test_marked_files_are_read_once(pytester: pytest.Pytester) -> None:
+    """A file that many tests are marked with is read for the first of them only."""
+    pytester.makefile(".yaml", extra="clients: [{id: 30}]")
+    pytester.makepyfile("""
+        import sys
+
+        import pytest
+
+        pytestmark = pytest.mark.whmcs_mock(fixtures="extra.yaml")
+        opened = []
+        sys.addaudithook(lambda event, args: event == "open" and str(args[0]).endswith("extra.yaml") and opened.append(args))
+
+
+        @pytest.mark.parametrize("number", range(3))
+        def test_marked(whmcs_mock, number):
+            assert whmcs_mock.client(30)
+            assert len(opened) == 1
+    """)
+    run(pytester).assert_outcomes(passed=3)
+
+
+def test_ways_of_testing(pytester: pytest.Pytester) -> None:
+    """The fixtures work in test classes, in unittest's, in coroutines, and below fixtures of every scope."""
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
+    pytester.makepyfile("""
+        import unittest
+
+        import httpx
+        import pytest
+        from plugin_runs import ask
+
+        FORM = {"action": "GetCredits", "clientid": "1", "responsetype": "json"}
+
+
+        @pytest.fixture(scope="session", autouse=True)
+        def early(whmcs_mock_server):
+            return ask(whmcs_mock_server.url, "AddCredit", clientid=1, amount="1.00").json()
+
+
+        @pytest.fixture(scope="module")
+        def module(whmcs_mock_server):
+            return whmcs_mock_server.url
+
+
+        @pytest.fixture(scope="class")
+        def klass(whmcs_mock_server):
+            return whmcs_mock_server.base_url
+
+
+        @pytest.fixture
+        def anyio_backend():
+            return "asyncio"
+
+
+        @pytest.mark.usefixtures("whmcs_mock")
+        class TestUnittest(unittest.TestCase):
+            @pytest.fixture(autouse=True)
+            def _keep(self, whmcs_mock):
+                self.mock = whmcs_mock
+
+            def test_one(self):
+                ask(self.mock.url, "AddCredit", clientid=1, amount="1.00")
+                self.assertEqual(self.mock.balance(1), 1)
+
+            def test_two(self):
+                self.assertEqual(self.mock.balance(1), 0)
+
+
+        class TestPlain:
+            def test_urls(self, early, module, klass, whmcs_mock):
+                assert early == {"result": "success", "newbalance": "1.00"}
+                assert module == whmcs_mock.url == klass + "/includes/api.php"
+                assert whmcs_mock.balance(1) == 0 and whmcs_mock.calls == []
+
+
+        @pytest.mark.asyncio
+        async def test_asyncio(whmcs_mock):
+            async with httpx.AsyncClient() as client:
+                assert (await client.post(whmcs_mock.url, data=FORM)).json()["totalresults"] == "2"
+            whmcs_mock.assert_called_once("GetCredits")
+
+
+        @pytest.mark.anyio
+        async def test_anyio(whmcs_mock):
+            async with httpx.AsyncClient() as client:
+                assert (await client.post(whmcs_mock.url, data=FORM)).json()["totalresults"] == "2"
+            whmcs_mock.assert_called_once("GetCredits")
+    """)
+    run(pytester, plugins=("whmcs_mock", "asyncio", "anyio")).assert_outcomes(passed=5)
+
+
+def test_xdist(pytester: pytest.Pytester) -> None:
+    """Each worker of pytest-xdist has a server of its own."""
+    pytester.makepyfile("""
+        import os
+        from pathlib import Path
+
+        import pytest
+        from plugin_runs import ask
+
+
+        @pytest.mark.parametrize("number", range(6))
+        def test_worker(whmcs_mock, number):
+            assert ask(whmcs_mock.url, "AddCredit", clientid=1, amount="1.00").json()["newbalance"] == "1.00"
+            whmcs_mock.assert_called_once("AddCredit")
+            Path(f"{number}.seen").write_text(os.environ["PYTEST_XDIST_WORKER"] + " " + whmcs_mock.url)
+    """)
+    run(pytester, "-n2", plugins=("whmcs_mock", "xdist")).assert_outcomes(passed=6)
+    seen = {path.read_text() for path in pytester.path.glob("*.seen")}
+    workers, urls = zip(*(line.split() for line in seen), strict=True)
+    assert len(seen) == len(set(workers)) == len(set(urls)) == 2
+
+
+# Arranging.
+
+
+def test_add_client(whmcs_mock: WhmcsMock) -> None:
+    """An added client is answered at once, with the credits it was given in their order."""
+    client = whmcs_mock.add_client(
+        8, credits=[Credit(90, "2020-02-29", "ready", "1.00"), {"amount": "2.50", "date": "2020-03-01", "relid": 5}]
+    )
+    answer = call(whmcs_mock, clientid=8)
+    assert client == Client(8, [Credit(90, "2020-02-29", "ready", "1.00"), Credit(91, "2020-03-01", "", "2.50", 5)])
+    assert (answer["totalresults"], answer["credits[credit][0][id]"]) == ("2", "90")
+    assert (answer["credits[credit][1][amount]"], answer["credits[credit][1][relid]"]) == ("2.50", "5")
+
+
+def test_add_credit(whmcs_mock: WhmcsMock) -> None:
+    """An added credit takes the next free id, and today for its date when none is given."""
+    first = whmcs_mock.add_credit(7, amount="12.50")
+    second = whmcs_mock.add_credit(7, amount=-3, description="used", date=date(2024, 2, 29), relid=4)
+    assert (first.id, first.amount, first.description, first.relid) == (5, Decimal("12.50"), "", 0)
+    assert abs(first.date - date.today()).days <= 1
+    assert second == Credit(6, "2024-02-29", "used", "-3.00", 4)
+    assert whmcs_mock.credits(7) == [first, second]
+    assert whmcs_mock.balance(7) == Decimal("9.50")
+    assert call(whmcs_mock, clientid=7)["credits[credit][1][amount]"] == "-3.00"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"amount": 0.1 + 0.2},
+        {"amount": Decimal("NaN")},
+        {"amount": "1.234"},
+        {"amount": "ten"},
+        {"amount": "1.00", "date": "2023-02-29"},
+        {"amount": "1.00", "relid": -1},
+    ],
+    ids=str,
+)
+def test_wrong_credit(whmcs_mock: WhmcsMock, arguments: dict[str, Any]) -> None:
+    """A credit that could not stand in a fixture file is refused, and leaves nothing behind."""
+    with pytest.raises(ValueError, match=r"amount|date|calendar|relid"):
+        whmcs_mock.add_credit(7, **arguments)
+    with pytest.raises(ValueError, match=r"amount|date|calendar|relid"):
+        whmcs_mock.add_client(8, credits=[{"amount": "1.00"}, arguments])
+    assert whmcs_mock.credits(7) == []
+    assert call(whmcs_mock, clientid=8)["message"] == "Client ID Not Found"
+    assert whmcs_mock.add_credit(7, amount="1.00").id == 5
+
+
+def test_wrong_types(whmcs_mock: WhmcsMock) -> None:
+    """A description that is none is refused, and an id as text is the same id."""
+    add_client: Callable[..., object] = whmcs_mock.add_client
+    add_credit: Callable[..., object] = whmcs_mock.add_credit
+    add_client("9")
+    assert call(whmcs_mock, clientid=9)["result"] == "success"
+    with pytest.raises((TypeError, ValueError)):
+        add_credit(7, amount="1.00", description=None)
+    with pytest.raises((TypeError, ValueError), match="amont"):
+        add_client(8, credits=[{"amont": "1.00"}])
+    assert call(whmcs_mock, clientid=8)["message"] == "Client ID Not Found"
+
+
+def test_taken_ids(whmcs_mock: WhmcsMock) -> None:
+    """An id that is taken is refused, and nothing changes."""
+    with pytest.raises(ValueError, match="client 7"):
+        whmcs_mock.add_client(7)
+    with pytest.raises(ValueError, match="credit 4"):
+        whmcs_mock.add_client(8, credits=[Credit(4, "2016-01-01", "", "1.00")])
+    assert call(whmcs_mock, clientid=8)["message"] == "Client ID Not Found"
+
+
+def test_remove_client(whmcs_mock: WhmcsMock) -> None:
+    """A removed client is unknown to the API until it is added again."""
+    whmcs_mock.remove_client(1)
+    assert call(whmcs_mock, clientid=1)["message"] == "Client ID Not Found"
+    whmcs_mock.add_client(1)
+    assert call(whmcs_mock, clientid=1)["totalresults"] == "0"
+
+
+def test_unknown_client(whmcs_mock: WhmcsMock) -> None:
+    """Whatever is asked of an unknown client names it and the way out."""
+    for ask_for in (whmcs_mock.client, whmcs_mock.credits, whmcs_mock.balance, whmcs_mock.remove_client):
+        with pytest.raises(LookupError, match=r"no client 99; .*add_client\(99\)"):
+            ask_for(99)
+    with pytest.raises(LookupError, match="no client 99"):
+        whmcs_mock.add_credit(99, amount="1.00")
+
+
+def test_load(whmcs_mock: WhmcsMock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loaded files add to what there is, and count their credits on from it."""
+    (tmp_path / "extra.yaml").write_text("""
+        clients: [{id: 20, credits: [{date: 2020-01-01, amount: 3.00}]}]
+        answers: [{action: GetInvoices, result: {invoices: none}}]
+    """)
+    whmcs_mock.load(tmp_path / "extra.yaml")
+    assert [credit.id for credit in whmcs_mock.credits(20)] == [5]
+    assert whmcs_mock.balance(1) == Decimal("7.50")
+    assert call(whmcs_mock, "GetInvoices") == {"result": "success", "invoices": "none"}
+    with pytest.raises(ValueError, match="client 20"):
+        whmcs_mock.load(tmp_path / "extra.yaml")
+    (tmp_path / "more.yaml").write_text("clients: [{id: 21}, {id: zero}]")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FixtureError, match=r"more\.yaml:1:26: "):
+        whmcs_mock.load("more.yaml")
+    assert call(whmcs_mock, clientid=21)["message"] == "Client ID Not Found"
+
+
+def test_profile(whmcs_mock: WhmcsMock) -> None:
+    """The profile changes while the server runs; another name is refused with the two there are."""
+    assert call(whmcs_mock, clientid=1)["credits[credit][0][id]"] == "1"
+    whmcs_mock.profile = "live"
+    nested: Any = call(whmcs_mock, clientid=1)["credits"]
+    assert nested["credit"][0]["id"] == "1"
+    with pytest.raises(ValueError, match='"documented" or "live"'):
+        whmcs_mock.profile = "lively"
+    assert whmcs_mock.profile == "live"
+
+
+def test_credentials(whmcs_mock: WhmcsMock) -> None:
+    """The identifier and secret are ones that the server accepts, for every action if there are such."""
+    assert (whmcs_mock.identifier, whmcs_mock.secret) == ("known", "sesame")
+    assert call(whmcs_mock, "AddCredit", clientid=7, amount="1.00")["newbalance"] == "1.00"
+    assert call(whmcs_mock, identifier="another", clientid=7)["message"] == "Authentication Failed"
+
+
+def test_action(whmcs_mock: WhmcsMock) -> None:
+    """A function answers an action, with what it returns or with the error it raises."""
+
+    @whmcs_mock.action("GetInvoice")
+    def invoice(params: Mapping[str, str]) -> dict[str, object]:
+        if params["invoiceid"] != "5":
+            raise ApiError("Invoice ID Not Found")
+        return {"invoiceid": 5, "total": Decimal("9.9")}
+
+    assert call(whmcs_mock, "getinvoice", invoiceid=5) == {"result": "success", "invoiceid": "5", "total": "9.90"}
+    assert call(whmcs_mock, "GetInvoice", invoiceid=6) == {"result": "error", "message": "Invoice ID Not Found"}
+
+
+def test_broken_action(whmcs_mock: WhmcsMock) -> None:
+    """What goes wrong in a function that answers an action is told in the report, by name and in its own words."""
+    answers: dict[str, Callable[[], Any]] = {"Raises": lambda: int("seven"), "Returns": lambda: None}
+    for name, answer in answers.items():
+        whmcs_mock.action(name)(lambda _, answer=answer: answer())  # type: ignore[misc]
+        assert ask(whmcs_mock.url, name, identifier="known", secret="sesame").status_code == 500
+    report = whmcs_mock.report()
+    assert "seven" in report
+    assert "None" in report.partition("Returns")[2]
+    assert len(whmcs_mock.complaints()) == 2
+    whmcs_mock.server.handler_errors.clear()
+
+
+# Asserting.
+
+
+def test_call(whmcs_mock: WhmcsMock) -> None:
+    """A call tells what was asked, what was answered and why, and shows no secret."""
+    call(whmcs_mock, clientid="01")
+    call(whmcs_mock, clientid=2)
+    found, missed = whmcs_mock.calls
+    assert (found.action, found.clientid, found.result, found.message) == ("GetCredits", "01", "success", "")
+    assert (found.method, found.path, found.status, found.response_type) == ("POST", "/includes/api.php", 200, "json")
+    assert found.params["clientid"] == "01"
+    assert found.params["identifier"] == "known"
+    assert "sesame" not in repr(whmcs_mock.calls)
+    assert 0 <= found.duration < 60
+    assert (missed.result, missed.message) == ("error", "Client ID Not Found")
+    assert "no client 2" in missed.why
+    assert "clients: 1, 7" in missed.why
+    for part in ("GetCredits", "clientid=2", '"Client ID Not Found"', missed.why):
+        assert part in repr(missed)
+
+
+def test_calls_to(whmcs_mock: WhmcsMock) -> None:
+    """Calls are found by their action in any case, a clientid as the number it is, other parameters as text."""
+    call(whmcs_mock, clientid="01", note="a")
+    call(whmcs_mock, "getcredits", clientid="1.00")
+    call(whmcs_mock, "AddCredit", clientid=1, amount="1.00")
+    assert whmcs_mock.calls_to("GetCredits", clientid=1) == whmcs_mock.calls[:2]
+    assert whmcs_mock.calls_to("GETCREDITS", clientid="1", note="a") == whmcs_mock.calls[:1]
+    assert whmcs_mock.calls_to("addcredit", amount="1.00") == whmcs_mock.calls[2:]
+    assert whmcs_mock.calls_to("AddCredit", amount="1") == []
+    assert whmcs_mock.calls_to("GetCredits", clientid=2) == []
+
+
+def test_assertions_that_hold(whmcs_mock: WhmcsMock) -> None:
+    """Assertions that hold return the calls they are about."""
+    whmcs_mock.assert_not_called()
+    call(whmcs_mock, clientid=1)
+    call(whmcs_mock, clientid=7)
+    assert whmcs_mock.assert_called("GetCredits") == whmcs_mock.calls
+    assert whmcs_mock.assert_called_once("GetCredits", clientid=7) == whmcs_mock.calls[1]
+    whmcs_mock.assert_not_called("AddCredit")
+    whmcs_mock.assert_not_called("GetCredits", clientid=2)
+
+
+def failed(assertion: Callable[..., object], *args: Any, **params: Any) -> str:
+    """Return the message of an assertion that does not hold."""
+    with pytest.raises(AssertionError) as caught:
+        assertion(*args, **params)
+    return str(caught.value)
+
+
+def test_assertions_that_fail(whmcs_mock: WhmcsMock) -> None:
+    """An assertion that fails lists what did arrive."""
+    assert whmcs_mock.url in failed(whmcs_mock.assert_called, "GetCredits")
+    call(whmcs_mock, clientid=1, note="a")
+    call(whmcs_mock, clientid=1)
+    for message in (
+        failed(whmcs_mock.assert_called, "AddCredit", clientid=1),
+        failed(whmcs_mock.assert_called_once, "GetCredits"),
+        failed(whmcs_mock.assert_called_once, "AddCredit"),
+        failed(whmcs_mock.assert_not_called),
+        failed(whmcs_mock.assert_not_called, "GetCredits", note="a"),
+        failed(whmcs_mock.wait_for_call, "AddCredit", timeout=0),
+    ):
+        assert message.count("GetCredits") >= 2
+        assert "note=a" in message
+        assert "sesame" not in message
+    assert "Nearest" not in failed(whmcs_mock.assert_not_called)
+    assert "2 times" in failed(whmcs_mock.assert_called_once, "GetCredits", clientid=1)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "params", "nearest"),
+    [
+        ("GetCredit", {"clientid": 1}, 'call 1: the action was "GetCredits", not "GetCredit"'),
+        ("GetCredits", {"clientid": 2}, 'call 1: clientid was "1", not "2"'),
+        ("AddCredit", {"clientid": 7, "amount": "2.00"}, 'call 2: amount was "1.00", not "2.00"'),
+        ("AddCredit", {"clientid": 7, "adminid": 1}, "call 2: adminid was not sent"),
+    ],
+)
+def test_nearest_miss(whmcs_mock: WhmcsMock, wanted: str, params: dict[str, Any], nearest: str) -> None:
+    """A failed assertion says by how much the call that came nearest missed."""
+    call(whmcs_mock, clientid=1)
+    call(whmcs_mock, "AddCredit", clientid=7, amount="1.00")
+    assert nearest in failed(whmcs_mock.assert_called, wanted, **params)
+
+
+def test_assert_on_a_secret(whmcs_mock: WhmcsMock) -> None:
+    """A secret, which the journal does not keep, cannot be asked for, and is not shown by the refusal."""
+    call(whmcs_mock)
+    with pytest.raises(ValueError, match="secret is not kept") as refusal:
+        whmcs_mock.assert_called("GetCredits", secret="sesame", clientid=9)
+    assert "sesame" not in str(refusal.value)
+
+
+def test_wait_for_call(whmcs_mock: WhmcsMock) -> None:
+    """Waiting returns the calls of other threads one after the other."""
+
+    def work() -> None:
+        call(whmcs_mock, clientid=7)
+        call(whmcs_mock, clientid=1)
+        call(whmcs_mock, clientid=7)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    first = whmcs_mock.wait_for_call("GetCredits", timeout=30)
+    other = whmcs_mock.wait_for_call("getcredits", timeout=30, clientid=1)
+    last = whmcs_mock.wait_for_call("GetCredits", timeout=30)
+    worker.join()
+    assert [first, other, last] == whmcs_mock.calls
+    assert "GetCredits" in failed(whmcs_mock.wait_for_call, "GetCredits", timeout=0.01)
+
+
+def test_reset_within_a_test(whmcs_mock: WhmcsMock, whmcs_mock_server: MockServer) -> None:
+    """A server that a test resets stays the one that the mock of the test steers."""
+    whmcs_mock.add_client(8)
+    ask(whmcs_mock.url)
+    whmcs_mock_server.reset(Ledger([Client(3)]))
+    assert whmcs_mock.calls == []
+    with pytest.raises(LookupError):
+        whmcs_mock.client(8)
+    whmcs_mock.add_credit(3, amount="1.00")
+    assert ask(whmcs_mock.url, clientid=3).json()["totalresults"] == "1"
+    whmcs_mock.assert_called_once("GetCredits", clientid=3)
+
+
+# The habits of pytest-httpserver.
+
+
+def test_httpserver_habits(whmcs_mock: WhmcsMock, whmcs_mock_server: MockServer) -> None:
+    """The server stubs other paths, and actions of the API, beside its own answers."""
+    whmcs_mock_server.expect_request("/hook", method="POST", json={"a": 1}).respond_with_json({"ok": True})
+    whmcs_mock_server.expect_oneshot_request("/once").respond_with_data("one")
+    whmcs_mock_server.expect_request("/includes/api.php", query_string="v=2").respond_with_json({"stubbed": 1})
+    hook = requests.post(whmcs_mock_server.url_for("/hook"), json={"a": 1}, timeout=30)
+    assert hook.json() == {"ok": True}
+    once = [requests.get(whmcs_mock_server.url_for("/once"), timeout=30).status_code for _ in range(2)]
+    assert once == [200, 404]
+    assert ask(whmcs_mock.url + "?v=2").json() == {"stubbed": 1}
+    assert call(whmcs_mock, clientid=1)["totalresults"] == "2"
+    with pytest.raises(AssertionError, match="/once"):
+        whmcs_mock_server.check_assertions()
+    whmcs_mock_server.check_assertions()
+
+
+def test_stubbed_calls_are_shown(whmcs_mock: WhmcsMock, whmcs_mock_server: MockServer) -> None:
+    """A call to the API that an expectation answers is among the calls as well."""
+    whmcs_mock_server.expect_request("/includes/api.php").respond_with_json({"result": "success"})
+    ask(whmcs_mock.url, "GetInvoices", userid=3)
+    assert whmcs_mock.assert_called_once("GetInvoices", userid=3).status == 200

@@ -1,0 +1,79 @@
+"""The public names: typed, documented, and there."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mypy import api as mypy
+from plugin_runs import run
+
+import whmcs_mock
+
+USAGE = Path(__file__).with_name("typed_usage.py")
+CACHE = Path(__file__).parents[1] / ".mypy_cache"
+
+
+def test_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's code that uses every public name passes mypy's strict mode, and its mistakes do not."""
+    monkeypatch.chdir(tmp_path)  # where nothing but the installed package is found
+    out, errors, status = mypy.run(["--strict", "--config-file=", f"--cache-dir={CACHE}", str(USAGE)])
+    assert (status, errors) == (0, ""), out
+
+
+def test_usage_runs(pytester: pytest.Pytester) -> None:
+    """The same code does what its types say when it runs."""
+    pytester.makepyfile(test_typed_usage=USAGE.read_text())
+    run(pytester, "-Wdefault::UserWarning").assert_outcomes(passed=5, warnings=1)
+
+
+def test_usage_is_whole() -> None:
+    """The typed code uses every public name, and every public method of the fixture."""
+    used = {node.attr for node in ast.walk(ast.parse(USAGE.read_text())) if isinstance(node, ast.Attribute)}
+    used |= {node.id for node in ast.walk(ast.parse(USAGE.read_text())) if isinstance(node, ast.Name)}
+    methods = {name for name in vars(whmcs_mock.WhmcsMock) if not name.startswith("_")}
+    assert {*whmcs_mock.__all__, *methods} <= used
+
+
+@pytest.mark.parametrize("name", whmcs_mock.__all__)
+def test_documented(name: str) -> None:
+    """Every public name resolves, and tells in a docstring of its own what it and its public methods do."""
+    thing = getattr(whmcs_mock, name)
+    assert thing.__module__.startswith("whmcs_mock.")
+    assert name in dir(whmcs_mock)
+    members = {name: thing}
+    if inspect.isclass(thing):
+        members |= {key: value for key, value in vars(thing).items() if callable(value) or isinstance(value, property)}
+    for key, member in members.items():
+        if not key.startswith("_"):
+            text = inspect.cleandoc(member.__doc__ or "")
+            assert text, f"{name}.{key} has no docstring"
+            assert text.split("\n\n")[0].rstrip().endswith((".", ";", ":")), f"{name}.{key}"
+            assert not text.startswith(f"{name}("), f"{name} has the docstring that dataclasses make"
+
+
+def test_unknown_name() -> None:
+    """A name that is not there is an AttributeError of the package."""
+    with pytest.raises(AttributeError, match=r"whmcs_mock.*Legder"):
+        whmcs_mock.Legder  # noqa: B018
+
+
+def test_all_is_sorted() -> None:
+    """The list of names is in order, without doubles, and star imports give just them."""
+    names: dict[str, object] = {}
+    exec("from whmcs_mock import *", names)
+    names.pop("__builtins__")
+    assert sorted(set(whmcs_mock.__all__)) == whmcs_mock.__all__ == sorted(names)
+
+
+def test_import_is_lazy() -> None:
+    """Importing the package alone brings neither werkzeug nor yaml, and no module of its own."""
+    code = (
+        "import sys, whmcs_mock; print(*(n for n in sys.modules if n.startswith(('werkzeug', 'yaml', 'whmcs_mock'))))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert printed.stdout.split() == ["whmcs_mock"]
