@@ -25,7 +25,7 @@ Params: TypeAlias = Mapping[str, str]
 #: A function that answers an action of the user's own; it may raise ``ApiError``.
 Action: TypeAlias = Callable[[Params], Mapping[str, Any]]
 
-_CLIENTID = re.compile(r"0*([0-9]{1,18})(\.0+)?")
+_CLIENTID = re.compile(r"0*(0|[1-9][0-9]{0,17})(\.0+)?")
 _AMOUNT = re.compile(r"[0-9]{1,18}(\.[0-9]{2})?")
 _WHITE_SPACE = " \t\n\r\f\v"
 

@@ -23,7 +23,7 @@ from whmcs_mock.model import Books, Ledger, Profile, checked_profile
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["ENDPOINT", "MAX_BODY", "App", "Setup", "create_app", "is_endpoint"]
+__all__ = ["ENDPOINT", "MAX_BODY", "App", "Refused", "Setup", "create_app", "is_endpoint", "read_body"]
 
 ENDPOINT = "/includes/api.php"
 MAX_BODY = 1024 * 1024  # bytes
@@ -66,11 +66,12 @@ class _Request:
     unread: str = ""  # the type of a body that holds no parameters
 
 
-class _Refused(Exception):
-    """Answer below the API: one line of text."""
+class Refused(Exception):
+    """Answer below the API: one line of text; ``unread`` when the body is left where it is."""
 
-    def __init__(self, status: int, text: str, *headers: tuple[str, str]) -> None:
+    def __init__(self, status: int, text: str, *headers: tuple[str, str], unread: bool = False) -> None:
         super().__init__(text)
+        self.unread = unread
         self.reply = Reply(status, "text/plain; charset=utf-8", f"{text}\n".encode(), headers)
 
 
@@ -124,8 +125,9 @@ class App:
             request = _read(environ, request)
             kind = response_type(request.params.get("responsetype", ""), setup.profile)
             answer, reply = _answered(setup, request, kind, setup.faults.take())
-        except _Refused as refusal:
+        except Refused as refusal:
             reply = refusal.reply
+            environ["whmcs_mock.unread"] = refusal.unread
             answer = api.Answer({}, reply.status, str(refusal))
         except ResetConnection:
             answer, kind = api.Answer({}, 0, "fail_next: reset"), ""
@@ -135,7 +137,7 @@ class App:
             self._on_error(error)
             text = f"whmcs-mock: the function for {request.params.get('action')} raised {error!r}"
             text = redactor(request.params, setup.secrets)(text)
-            reply, kind = _Refused(500, text).reply, ""
+            reply, kind = Refused(500, text).reply, ""
             answer = api.Answer({}, 500, text)
         self._record(environ, setup, request, answer, kind, begun)
         if reply is None:
@@ -145,7 +147,7 @@ class App:
     def stubbed(self, environ: MutableMapping[str, Any], status: int) -> None:
         """Record a call that an expectation of pytest-httpserver answered."""
         setup, begun = self.setup, (datetime.now(), time.perf_counter())
-        with contextlib.suppress(_Refused):
+        with contextlib.suppress(Refused):
             request = _read(environ, _head(environ))
             self._record(environ, setup, request, api.Answer({}, status, "answered by expect_request"), "", begun)
 
@@ -243,13 +245,13 @@ def _head(environ: Mapping[str, Any]) -> _Request:
 def _read(environ: MutableMapping[str, Any], request: _Request) -> _Request:
     """Read the parameters of a request for the API; refuse any other."""
     if not is_endpoint(request.path):
-        raise _Refused(404, f"Not found: the WHMCS API is at {ENDPOINT} (or any path that ends so)")
+        raise Refused(404, f"Not found: the WHMCS API is at {ENDPOINT} (or any path that ends so)")
     if request.method == "OPTIONS":
-        raise _Refused(200, f"The WHMCS API takes {_METHODS}", ("Allow", _METHODS))
+        raise Refused(200, f"The WHMCS API takes {_METHODS}", ("Allow", _METHODS))
     if request.method not in ("GET", "POST", "HEAD"):
-        raise _Refused(405, f"Method not allowed: the WHMCS API takes {_METHODS}", ("Allow", _METHODS))
+        raise Refused(405, f"Method not allowed: the WHMCS API takes {_METHODS}", ("Allow", _METHODS))
     query = _form(_bytes(environ.get("QUERY_STRING", "")))
-    body = _body(environ)
+    body = read_body(environ)
     content_type = environ.get("CONTENT_TYPE", "")
     media_type = content_type.partition(";")[0].strip().lower()
     sent: dict[str, str] = {}
@@ -260,12 +262,13 @@ def _read(environ: MutableMapping[str, Any], request: _Request) -> _Request:
     return replace(request, query=query, params={**query, **sent}, unread=unread)
 
 
-def _body(environ: MutableMapping[str, Any]) -> bytes:
+def read_body(environ: Mapping[str, Any]) -> bytes:
+    """Read the body of a request; ``Refused`` when it is too large or breaks off."""
     length = environ.get("CONTENT_LENGTH") or ""
     if length and not (length.isascii() and length.isdigit()):
-        raise _Refused(400, "Bad request: Content-Length is no number", ("Connection", "close"))
+        raise Refused(400, "Bad request: Content-Length is no number", unread=True)
     ends = not length and environ.get("wsgi.input_terminated")
-    wanted = MAX_BODY + 1 if ends else int(length[:19] or 0)  # more digits are too much as well
+    wanted = MAX_BODY + 1 if ends else int(length.lstrip("0")[:19] or 0)  # more digits are too much as well
     body = bytearray()
     if ends or wanted <= MAX_BODY:
         try:
@@ -274,10 +277,10 @@ def _body(environ: MutableMapping[str, Any]) -> bytes:
         except Exception:  # noqa: BLE001  # each WSGI server has its own
             ends = False
         if not ends and len(body) < wanted:
-            raise _Refused(400, "Bad request: the body breaks off", ("Connection", "close"))
+            raise Refused(400, "Bad request: the body breaks off", unread=True)
         wanted = len(body)
     if wanted > MAX_BODY:
-        raise _Refused(413, f"Content too large: a call has at most {MAX_BODY} bytes", ("Connection", "close"))
+        raise Refused(413, f"Content too large: a call has at most {MAX_BODY} bytes", unread=True)
     return bytes(body)
 
 

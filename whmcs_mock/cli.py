@@ -140,7 +140,7 @@ def _loaded(paths: tuple[str, ...], *, err: bool = True) -> Ledger:
 
 def _log(call: Call) -> None:
     line = f"{call.time:%H:%M:%S} {call}"
-    if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+    if sys.stderr and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         line = click.style(line, fg="green" if call.result == "success" else "red")
     with contextlib.suppress(OSError, ValueError):  # stderr is closed: the answer matters more
         click.echo(line, err=True)

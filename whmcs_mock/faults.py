@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from whmcs_mock.api import Answer, Params
 from whmcs_mock.errors import quoted
+from whmcs_mock.model import address_text
 
 __all__ = ["NAMES", "Fault", "Faults", "Reply", "ResetConnection"]
 
@@ -96,7 +97,7 @@ class Fault:
         """Return what the API answers instead of the right answer; None when that is not what fails."""
         if self.name not in _ANSWERS:
             return None
-        message = _ANSWERS[self.name].format(address=address, action=params.get("action", "").lower())
+        message = _ANSWERS[self.name].format(address=address_text(address), action=params.get("action", "").lower())
         return Answer({"result": "error", "message": message}, 403)
 
     def told(self, answer: Answer, kind: str) -> Answer:

@@ -114,7 +114,7 @@ def redactor(params: Mapping[str, str], known: Collection[str]) -> Callable[[str
             return REDACTED
         for secret in secrets:
             if len(secret) > 3:  # a shorter one is part of too many words
-                text = text.replace(secret, REDACTED)
+                text = re.sub(re.escape(secret), REDACTED, text, flags=re.IGNORECASE)
         return _SECRET_PAIR.sub(rf"\1{REDACTED}", text)
 
     return redact

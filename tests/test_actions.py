@@ -1,0 +1,514 @@
+"""AddCredit, answers from fixtures and from functions, and many threads at once."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from itertools import accumulate, chain
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from wire import ENDPOINT, FORM, Answer, Connection, get, is_plain_line, post, request
+
+from whmcs_mock import (
+    Access,
+    ApiError,
+    CannedAnswer,
+    Client,
+    Credentials,
+    Credit,
+    Ledger,
+    MockServer,
+    create_app,
+    load_fixtures,
+)
+
+Serve: TypeAlias = Callable[..., MockServer]
+
+LEDGER = Ledger([Client(1, [Credit(7, "2016-01-01", "first", "100.45")]), Client(2)], admins=frozenset({1, 5}))
+ADD = {"action": "AddCredit", "clientid": 1, "amount": "23.00", "description": "a gift"}
+
+ANSWERS = """
+clients: [{id: 1}, {id: 2}]
+answers:
+  - action: GetClientsDetails
+    params: {clientid: 1}
+    result: {result: success, client: {id: 1, firstname: Ada, note: "7"}, empty: [], flags: [3, "4", yes]}
+  - action: GetClientsDetails
+    params: {clientid: 2, stats: no}
+    result: {userid: 2}
+  - action: getclientsdetails
+    params: {clientid: 2}
+    result: {userid: 22}
+  - {action: GetCredits, params: {clientid: 2}, result: {result: success, totalresults: 99}}
+  - {action: OpenTicket, result: {result: error, message: Department ID not found}, status: 422}
+"""
+
+
+def read(server: MockServer, params: Mapping[str, object]) -> dict[str, Any]:
+    """POST a call and read the JSON of its answer."""
+    body: dict[str, Any] = json.loads(post(server, {"responsetype": "json", **params}).body)
+    return body
+
+
+def log(server: MockServer, clientid: int = 1) -> list[tuple[str, ...]]:
+    """Ask for a client's log, as its ids, dates, descriptions, amounts and relids."""
+    server.profile = "live"
+    body = read(server, {"action": "GetCredits", "clientid": clientid})
+    return [tuple(credit.values()) for credit in body["credits"]["credit"]]
+
+
+# AddCredit.
+
+
+@pytest.mark.parametrize(
+    ("profile", "kind", "body"),
+    [
+        ("documented", "json", b'{\n    "result": "success",\n    "newbalance": "123.45"\n}'),
+        ("live", "json", b'{"result":"success","newbalance":"123.45"}'),
+        ("live", "nvp", b"result=success;newbalance=123.45"),
+        ("live", "xml", b"<action>addcredit</action>\n<result>success</result>\n<newbalance>123.45</newbalance>\n"),
+    ],
+)
+@pytest.mark.parametrize("ask", [post, get])
+def test_add_credit(serve: Serve, ask: Callable[..., Answer], profile: str, kind: str, body: bytes) -> None:
+    """AddCredit answers the sum of the log, which then has the entry under the next id."""
+    server = serve(LEDGER, profile=profile)
+    answer = ask(server, {**ADD, "date": "2024-02-29", "responsetype": kind})
+    assert answer.status == 200
+    assert body == answer.body or (kind == "xml" and body in answer.body)
+    assert log(server) == [
+        ("7", "2016-01-01", "first", "100.45", "0"),
+        ("8", "2024-02-29", "a gift", "23.00", "0"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "amount", "balance"),
+    [
+        ({}, "23.00", "123.45"),
+        ({"type": "add"}, "23.00", "123.45"),
+        ({"type": ""}, "23.00", "123.45"),
+        ({"type": "remove"}, "-23.00", "77.45"),
+        ({"type": "remove", "amount": "100.46"}, "-100.46", "-0.01"),
+        ({"type": "remove", "amount": "100.45"}, "-100.45", "0.00"),
+        ({"amount": "5"}, "5.00", "105.45"),
+        ({"amount": "007"}, "7.00", "107.45"),
+        ({"amount": "0.01"}, "0.01", "100.46"),
+        ({"amount": "1234567890123.45"}, "1234567890123.45", "1234567890223.90"),
+    ],
+)
+def test_amount_and_type(serve: Serve, asked: dict[str, str], amount: str, balance: str) -> None:
+    """An amount is added, or with type=remove taken away, even below zero."""
+    server = serve(LEDGER)
+    assert read(server, {**ADD, **asked}) == {"result": "success", "newbalance": balance}
+    assert log(server)[-1][3] == amount
+
+
+@pytest.mark.parametrize("asked", [{}, {"date": ""}])
+def test_date_of_today(serve: Serve, asked: dict[str, str]) -> None:
+    """Without a date an entry has that of today, and without a description an empty one."""
+    server = serve(LEDGER)
+    before = datetime.date.today().isoformat()
+    read(server, {"action": "AddCredit", "clientid": 2, "amount": "1", **asked})
+    (entry,) = log(server, 2)
+    assert entry[0] == "8"
+    assert before <= entry[1] <= datetime.date.today().isoformat()
+    assert entry[2:] == ("", "1.00", "0")
+
+
+NOT_AN_AMOUNT = "Amount must be in decimal format: ### or ###.##"
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"type": "subtract"}, "Type can only be add or remove"),
+        ({"type": "Add"}, "Type can only be add or remove"),
+        ({"type": " add"}, "Type can only be add or remove"),
+        ({"clientid": "3"}, "Client ID Not Found"),
+        ({"clientid": ""}, "Client ID Not Found"),
+        ({"clientid": "abc"}, "Client ID Not Found"),
+        ({"adminid": "2"}, "Admin ID Not Found"),
+        ({"adminid": "abc"}, "Admin ID Not Found"),
+        ({"amount": ""}, "No Amount Provided"),
+        *(
+            ({"amount": amount}, NOT_AN_AMOUNT)
+            for amount in (
+                "ten", "10.5", "10.555", "10.", ".50", "-10", "-10.00", "+10", "1e3", "1,000.00", "1_000", "10,00", "$10",
+                " 10", "10 ", "10\n", "\uff11\uff10", "0x10", "nan", "inf", "0", "0.00", "000", "\x00", "1" * 5000,
+            )
+        ),
+        *(
+            ({"date": date}, "Date Format is not Valid")
+            for date in (
+                "2016-02-30", "2015-02-29", "2016-1-1", "16-01-01", "2016/01/01", "01-02-2016", "20160101", "today",
+                "2016-01-01 ", "2016-01-01T00:00:00", "2016-13-01", "0000-00-00", "\uff12016-01-01", " ", "2016-W01-1",
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_add_credit_errors(serve: Serve, asked: dict[str, str], message: str) -> None:
+    """Each wrong parameter of AddCredit has its message, word for word, and adds nothing."""
+    server = serve(LEDGER)
+    answer = post(server, {**ADD, **asked})
+    assert answer.status == 200
+    assert json.loads(answer.body) == {"result": "error", "message": message}
+    assert len(log(server)) == 1
+
+
+def test_no_amount(serve: Serve) -> None:
+    """A call without any amount is told so."""
+    assert read(serve(LEDGER), {"action": "AddCredit", "clientid": 1})["message"] == "No Amount Provided"
+
+
+def test_order_of_add_credit_errors(serve: Serve) -> None:
+    """With everything wrong, the errors come in the order of the official page as one after the other is mended."""
+    asked = {"action": "AddCredit", "type": "x", "clientid": "9", "adminid": "9", "amount": "", "date": "x"}
+    mended = [
+        ("type", "add"),
+        ("clientid", "1"),
+        ("adminid", "5"),
+        ("amount", "x"),
+        ("amount", "1.00"),
+        ("date", "2016-01-01"),
+    ]
+    server = serve(LEDGER)
+    messages = [read(server, asked).get("message")]
+    for name, value in mended:
+        asked[name] = value
+        messages.append(read(server, asked).get("message"))
+    assert messages == [
+        "Type can only be add or remove",
+        "Client ID Not Found",
+        "Admin ID Not Found",
+        "No Amount Provided",
+        NOT_AN_AMOUNT,
+        "Date Format is not Valid",
+        None,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fixtures", "adminid", "known"),
+    [
+        ("admins: [1]", "1", True),
+        ("admins: [1]", "", True),
+        ("admins: [1, 5]", "5", True),
+        ("admins: [1]", "2", False),
+        ("admins: []", "1", False),
+        ("", "2", True),
+        ("", "nonsense", True),
+    ],
+)
+def test_adminid(serve: Serve, fixtures: str, adminid: str, *, known: bool) -> None:
+    """An adminid is looked up in admins, and ignored when the fixtures have none."""
+    server = serve(f"{fixtures}\nclients: [{{id: 1}}]")
+    body = read(server, {"action": "AddCredit", "clientid": 1, "amount": 1, "adminid": adminid})
+    assert body.get("message") == (None if known else "Admin ID Not Found")
+
+
+def test_nothing_is_written_to_a_file(serve: Serve, tmp_path: Path) -> None:
+    """AddCredit changes neither the file nor the loaded ledger, only what this server tells until its reset."""
+    path = tmp_path / "credits.yaml"
+    path.write_text("clients: [{id: 1, credits: [{date: 2016-01-01, amount: 1}]}]")
+    before = path.read_bytes()
+    ledger = load_fixtures(path)
+    server, other = serve(ledger), serve(ledger)
+    assert read(server, ADD)["newbalance"] == "24.00"
+    assert path.read_bytes() == before
+    assert len(log(other)) == len(ledger.clients[0].credits) == 1
+    server.reset()
+    assert len(log(server)) == 1
+
+
+def test_many_threads(serve: Serve) -> None:
+    """Calls from many threads lose no entry and give no id twice, and each read sees a whole log."""
+    server = serve(LEDGER, profile="live")
+
+    def work(number: int) -> list[Decimal]:
+        balances = []
+        for step in range(10):
+            kind = "remove" if step % 3 == 0 else "add"
+            asked = {**ADD, "clientid": 1 + number % 2, "amount": f"{number + 1}.{step:02}", "type": kind}
+            balances.append(Decimal(read(server, asked)["newbalance"]))
+            body = read(server, {"action": "GetCredits", "clientid": 1})
+            assert body["totalresults"] == len(body["credits"]["credit"])
+        return balances
+
+    with ThreadPoolExecutor(12) as threads:
+        told = list(threads.map(work, range(12)))
+    assert sorted(int(entry[0]) for entry in log(server) + log(server, 2)) == [*range(7, 7 + 1 + 12 * 10)]
+    for clientid, loaded in ((1, 1), (2, 0)):
+        balances = [*accumulate(Decimal(entry[3]) for entry in log(server, clientid))][loaded:]
+        assert sorted(balances) == sorted(chain.from_iterable(told[clientid - 1 :: 2]))
+
+
+# Answers in fixtures.
+
+
+@pytest.mark.parametrize(
+    ("profile", "kind", "body"),
+    [
+        (
+            "documented",
+            "json",
+            """{
+    "result": "success",
+    "client[id]": "1",
+    "client[firstname]": "Ada",
+    "client[note]": "7",
+    "flags[0]": "3",
+    "flags[1]": "4",
+    "flags[2]": "yes"
+}""",
+        ),
+        (
+            "live",
+            "json",
+            '{"result":"success","client":{"id":1,"firstname":"Ada","note":"7"},"empty":[],"flags":[3,"4","yes"]}',
+        ),
+        (
+            "live",
+            "nvp",
+            "result=success;client[id]=1;client[firstname]=Ada;client[note]=7;empty=;flags[0]=3;flags[1]=4;flags[2]=yes",
+        ),
+        (
+            "documented",
+            "xml",
+            """<?xml version="1.0" encoding="utf-8"?>
+<whmcsapi version="8.13.1">
+<action>getclientsdetails</action>
+<result>success</result>
+<client>
+<id>1</id>
+<firstname>Ada</firstname>
+<note>7</note>
+</client>
+<empty/>
+<flags>3</flags>
+<flags>4</flags>
+<flags>yes</flags>
+</whmcsapi>""",
+        ),
+    ],
+)
+def test_answer_in_fixtures(serve: Serve, profile: str, kind: str, body: str) -> None:
+    """An answer in the fixtures is written in the response type asked for; plain integers are numbers in live JSON."""
+    asked = {"action": "getCLIENTSdetails", "clientid": 1, "responsetype": kind}
+    answer = post(serve(ANSWERS, profile=profile), asked)
+    assert (answer.status, answer.body.decode()) == (200, body)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"action": "GetClientsDetails", "clientid": 2}, {"result": "success", "userid": 22}),
+        ({"action": "GetClientsDetails", "clientid": 2, "stats": "no"}, {"result": "success", "userid": 2}),
+        ({"action": "GetClientsDetails", "clientid": 2, "stats": "false"}, {"result": "success", "userid": 22}),
+        ({"action": "GetClientsDetails", "clientid": 3}, {"result": "error", "message": "Command Not Found"}),
+        ({"action": "GetClientsDetails"}, {"result": "error", "message": "Command Not Found"}),
+        ({"action": "GetCredits", "clientid": 2}, {"result": "success", "totalresults": 99}),
+        (
+            {"action": "GetCredits", "clientid": 1},
+            {"result": "success", "totalresults": 0, "clientid": "1", "credits": ""},
+        ),
+        ({"action": "OpenTicket"}, {"result": "error", "message": "Department ID not found"}),
+        ({"action": "CloseTicket"}, {"result": "error", "message": "Command Not Found"}),
+    ],
+)
+def test_which_answer(serve: Serve, asked: dict[str, object], expected: dict[str, object]) -> None:
+    """The first answer all of whose params are equal is given; without one, the built-in action's, or none."""
+    assert read(serve(ANSWERS, profile="live"), asked) == expected
+
+
+def test_status_of_an_answer(serve: Serve) -> None:
+    """An answer in the fixtures may have an HTTP status."""
+    answer = post(serve(ANSWERS), {"action": "OpenTicket"})
+    assert (answer.status, json.loads(answer.body)["result"]) == (422, "error")
+
+
+def test_access_before_answers(serve: Serve) -> None:
+    """Credentials and permissions are checked before answers of the fixtures and of functions."""
+    fixtures = ANSWERS + "credentials: [{identifier: i, secret: s, actions: [GetCredits]}]"
+    server = serve(fixtures)
+    server.action("GetInvoices")(lambda _params: {})
+    for action in ("OpenTicket", "GetInvoices"):
+        assert read(server, {"action": action})["message"] == "Invalid or missing credentials"
+        refused = f'Invalid Permissions: API action "{action.lower()}" is not allowed'
+        assert read(server, {"action": action, "identifier": "i", "secret": "s"})["message"] == refused
+
+
+# Functions.
+
+
+def test_function(serve: Serve) -> None:
+    """A function answers its action, in any case, with success unless it says otherwise, and stays usable."""
+    server = serve(profile="live")
+
+    @server.action("GetInvoices")
+    def invoices(params: Mapping[str, str]) -> dict[str, Any]:
+        if params.get("userid") == "9":
+            return {"result": "error", "message": "No such user"}
+        return {
+            "totalresults": 1,
+            "invoices": {"invoice": [{"id": 5, "total": Decimal("9.5"), "date": datetime.date(2024, 1, 2)}]},
+        }
+
+    assert read(server, {"action": "GETINVOICES", "userid": 1}) == {
+        "result": "success",
+        "totalresults": 1,
+        "invoices": {"invoice": [{"id": 5, "total": "9.50", "date": "2024-01-02"}]},
+    }
+    assert read(server, {"action": "GetInvoices", "userid": 9}) == {"result": "error", "message": "No such user"}
+    assert invoices({"userid": "9"})["result"] == "error"
+
+
+@pytest.mark.parametrize("kind", ["json", "xml", "nvp"])
+@pytest.mark.parametrize("profile", ["documented", "live"])
+def test_api_error(serve: Serve, profile: str, kind: str) -> None:
+    """An ApiError out of a function is answered as a built-in error is, with its status."""
+    server = serve(profile=profile)
+
+    @server.action("Twin")
+    def twin(_params: Mapping[str, str]) -> Mapping[str, Any]:
+        raise ApiError("Client ID Not Found")
+
+    @server.action("Teapot")
+    def teapot(_params: Mapping[str, str]) -> Mapping[str, Any]:
+        raise ApiError("Invoice ID Not Found", 418)
+
+    built_in = post(server, {"action": "GetCredits", "responsetype": kind})
+    told = post(server, {"action": "Twin", "responsetype": kind})
+    assert (told.status, told.body.replace(b"twin", b"getcredits")) == (built_in.status, built_in.body)
+    other = post(server, {"action": "Teapot", "responsetype": kind})
+    assert other.status == 418
+    assert b"Invoice ID Not Found" in other.body
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_status_without_a_body(serve: Serve, status: int) -> None:
+    """A status that has no body leaves the connection readable for the next answer."""
+    server = serve()
+
+    @server.action("Nothing")
+    def nothing(_params: Mapping[str, str]) -> Mapping[str, Any]:
+        raise ApiError("Nothing Here", status)
+
+    with Connection(server) as connection:
+        assert connection.ask(request("GET", f"{ENDPOINT}?action=Nothing")).status == status
+        assert connection.ask(request("GET", f"{ENDPOINT}?action=Nope")).status == 200
+
+
+def test_functions_come_first(serve: Serve) -> None:
+    """A function is asked before answers of the fixtures and built-in actions, until a reset takes it away."""
+    server = serve(ANSWERS, profile="live")
+    for action in ("GetCredits", "AddCredit", "OpenTicket"):
+        server.action(action)(lambda params: {"by": params["action"]})
+        assert read(server, {"action": action}) == {"result": "success", "by": action}
+    server.reset(profile="live")
+    assert read(server, {"action": "GetCredits", "clientid": 2})["totalresults"] == 99
+
+
+@pytest.mark.parametrize("returned", [None, "text", {"a": object()}, {"a": {1, 2}}, {"a": float("nan")}], ids=str)
+def test_function_that_is_wrong(serve: Serve, returned: Any) -> None:
+    """A function with a mistake is told in one line of text that names the action, and the server goes on."""
+    server = serve(profile="live")
+    server.action("Broken")(lambda _params: returned)
+    answer = post(server, {"action": "Broken", "responsetype": "json"})
+    assert answer.status == 500
+    assert is_plain_line(answer)
+    assert b"Broken" in answer.body
+    assert len(server.handler_errors) == 1
+    server.handler_errors.clear()
+    assert read(server, {"action": "GetCredits", "clientid": 1})["result"] == "success"
+
+
+@pytest.mark.parametrize(
+    "outcome", [ValueError("why"), AssertionError("unexpected"), pytest.fail.Exception("unexpected")]
+)
+def test_function_that_raises(serve: Serve, outcome: BaseException) -> None:
+    """What a function raises is told to the caller and kept for the test, pytest.fail included."""
+    server = serve()
+
+    @server.action("Broken")
+    def broken(_params: Mapping[str, str]) -> Mapping[str, Any]:
+        raise outcome
+
+    answer = post(server, {"action": "Broken"})
+    assert answer.status == 500
+    assert is_plain_line(answer)
+    assert server.handler_errors == [outcome]
+    server.handler_errors.clear()
+
+
+@pytest.mark.parametrize("profile", ["documented", "live"])
+def test_result_first(serve: Serve, profile: str) -> None:
+    """The result stands first in an answer, wherever a function or the fixtures put it."""
+    server = serve("answers: [{action: A, result: {message: no, result: error}}]", profile=profile)
+    server.action("B")(lambda _params: {"message": "no", "result": "error"})
+    for action in "AB":
+        assert list(read(server, {"action": action}).items()) == [("result", "error"), ("message", "no")]
+
+
+def test_values_made_in_python(serve: Serve) -> None:
+    """Values made in Python mean what the same values from a file mean: actions in any case, addresses in any form."""
+    server = serve(
+        Ledger(
+            access=Access(frozenset({"::ffff:127.0.0.1"})),
+            credentials=(Credentials("i", "s", actions=frozenset({"GetStats"})),),
+            answers=(CannedAnswer("GetStats", {"a": 1}),),
+        )
+    )
+    assert read(server, {"action": "GetStats", "identifier": "i", "secret": "s"}) == {"result": "success", "a": "1"}
+
+
+@pytest.mark.parametrize(
+    ("expected", "body", "content_type"),
+    [
+        ({"data": "x=1"}, "x=1", FORM),
+        ({"data": "x=1"}, "x=1", "text/plain"),
+        ({"json": {"x": 1}}, '{"x": 1}', "application/json"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/hook", ENDPOINT])
+def test_expectations(serve: Serve, path: str, expected: dict[str, Any], body: str, content_type: str) -> None:
+    """An expectation answers what it matches, by its body too, and the API everything else."""
+    server = serve()
+    server.expect_request(path, **expected).respond_with_data("expected")
+    assert post(server, body, content_type=content_type, target=path).body == b"expected"
+    assert read(server, {"action": "GetCredits", "clientid": 1})["totalresults"] == "2"
+    assert post(server, b"\xff{", content_type="application/json").status == 400
+
+
+def test_expectations_and_bodies_that_are_refused(serve: Serve) -> None:
+    """An expectation does not make the API read what it refuses: a body over 1 MiB, and broken chunks."""
+    server = serve()
+    server.expect_request("/hook", data="x=1").respond_with_data("expected")
+    head = request("POST", ENDPOINT, b"", f"Content-Type: {FORM}")
+    for body, status in (
+        (b"Content-Length: 1000000000000\r\n\r\n", 413),
+        (b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+    ):
+        with Connection(server) as connection:
+            answer = connection.ask(head.replace(b"Content-Length: 0\r\n\r\n", body))
+        assert answer.status == status
+        assert is_plain_line(answer)
+
+
+def test_wrong_profile(serve: Serve) -> None:
+    """A profile that does not exist is refused wherever it is named, and the two that do are told."""
+    server = serve()
+    for attempt in (
+        lambda: MockServer(profile="Live"),
+        lambda: create_app(profile="modern"),
+        lambda: setattr(server, "profile", ""),
+        lambda: server.reset(profile="nested"),
+    ):
+        with pytest.raises(ValueError, match='"documented" or "live"'):
+            attempt()
+    assert server.profile == "documented"

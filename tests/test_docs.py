@@ -1,0 +1,363 @@
+r"""Run the snippets of README.md and docs/*.md: each one does what it shows.
+
+A document falls into sections: its opening, and what stands below each ``## `` heading. A section is one
+test. Its snippets run from top to bottom in one fresh folder, and what they start ends with it. README.md's
+sections begin in a copy of the project, as its reader does; those of docs/ in an empty folder with a copy of
+``fixtures/``. The port 8421 stands for a free one.
+
+The language of a fenced block says what is done with it:
+
+``console``
+    Each ``$ command`` is run by bash; one that ends in a backslash goes on in the next line. The lines below it
+    are what it prints, with ``...`` for anything; without such lines any output will do.
+``python``
+    Run by pytest when it holds a ``def test_``, else as a script.
+``yaml``
+    Loaded as fixtures when it holds ``clients:``, ``credentials:``, ``access:`` or ``answers:``.
+``text``, ``json``, ``xml``, ``toml``, ``ini`` and none
+    Shown only.
+
+Every other language needs a comment, and each block may have some, on the lines before it:
+
+``<!-- file: tests/credits.yaml -->``
+    The block is written to that file first; of Python, tests are run all the same, and scripts are not.
+``<!-- exit code: 1 -->``
+    What the block runs last ends with that, instead of 0.
+``<!-- keeps running -->``
+    The last command of the block is a server: it goes on once it has printed what is shown.
+``<!-- not run: it needs a WHMCS -->``
+    Nothing is done with the block, for that reason.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from whmcs_mock import FixtureError, load_fixtures
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+HEADING_OR_BLOCK = re.compile(
+    r"^##[ ](?P<heading>.+)$"
+    r"|(?P<marks>(?:^[ ]*<!--.*-->[ ]*\n\s*)*)"
+    r"^(?P<indent>[ ]*)(?P<fence>`{3,})(?P<language>\w*).*\n(?P<text>(?s:.*?))^[ ]*(?P=fence)[ ]*$",
+    re.MULTILINE,
+)
+MARK = re.compile(r"<!-- (file|exit code|keeps running|not run)(?:: (.*?))? -->")
+SHOWN_ONLY = ("", "text", "json", "xml", "toml", "ini")
+PATIENCE = 120  # seconds that one snippet may take: it may install something
+
+
+@dataclass(frozen=True)
+class Snippet:
+    place: str
+    language: str
+    text: str
+    marks: dict[str, str]
+
+    def fail(self, complaint: str) -> NoReturn:
+        pytest.fail(f"{self.place}: {complaint}", pytrace=False)
+
+
+@dataclass(frozen=True)
+class Section:
+    name: str
+    snippets: list[Snippet]
+
+
+def sections(name: str, text: str) -> Iterator[Section]:
+    section = Section(name, [])
+    for found in HEADING_OR_BLOCK.finditer(text):
+        if found["heading"]:
+            yield section
+            section = Section(f"{name}: {found['heading']}", [])
+        else:
+            lines = found["text"].splitlines(keepends=True)
+            snippet = Snippet(
+                place=f"{name}:{text.count(chr(10), 0, found.start('text')) + 1}",
+                language=found["language"],
+                text="".join(line.removeprefix(found["indent"]) for line in lines),
+                marks=dict(MARK.findall(found["marks"])),
+            )
+            section.snippets.append(snippet)
+    yield section
+
+
+class Reader:
+    """Do what a reader of one section would do, in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = str(free.getsockname()[1])
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        ours = {"PATH": path, "NO_COLOR": "1", "COLUMNS": "100", "WHMCS_MOCK_PORT": self.port}
+        ours["CURL_HOME"] = str(folder.parent)
+        (folder.parent / ".curlrc").write_text("silent\nshow-error\n")  # as curl is on a terminal
+        theirs = ("PYTEST", "WHMCS_MOCK", "FORCE_COLOR", "PY_COLORS")
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(theirs)} | ours
+        self.servers = ExitStack()
+
+    def follow(self, section: Section) -> None:
+        with self.servers:
+            for snippet in section.snippets:
+                if "not run" not in snippet.marks:
+                    self.use(snippet, snippet.text.replace("8421", self.port))
+
+    def use(self, snippet: Snippet, text: str) -> None:
+        file = snippet.marks.get("file")
+        tested = snippet.language == "python" and "def test_" in text
+        path = self.folder / (file or ("test_snippet.py" if tested else f"snippet.{snippet.language}"))
+        if file or snippet.language in ("python", "yaml"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        if snippet.language == "console":
+            self.console(snippet, text)
+        elif tested:
+            self.check_exit(snippet, *self.run([sys.executable, "-m", "pytest", "-q", str(path)]))
+        elif snippet.language == "python" and not file:
+            self.check_exit(snippet, *self.run([sys.executable, str(path)]))
+        elif snippet.language == "yaml":
+            if re.search("^(clients|credentials|access|answers):", text, re.MULTILINE):
+                load(snippet, path)
+        elif not file and snippet.language not in SHOWN_ONLY:
+            snippet.fail(f"no one runs {snippet.language}: mark it as not run, or as a file")
+
+    def console(self, snippet: Snippet, text: str) -> None:
+        before, *commands = re.split(r"^\$ ", text, flags=re.MULTILINE)
+        if before.strip() or not commands:
+            snippet.fail("a console begins with $ and a command")
+        for number, command in enumerate(commands, 1):
+            line, shown = re.fullmatch(r"((?:.*\\\n)*.*\n)((?s:.*))", command).groups()  # type: ignore[union-attr]
+            last = number == len(commands)
+            if last and "keeps running" in snippet.marks:
+                self.servers.enter_context(self.serving(snippet, line, shown))
+                return
+            code, output = self.run(["bash", "-c", line])
+            if shown and not pattern(shown).fullmatch(output.strip()):
+                snippet.fail(f"{line}should print\n{shown}and printed\n{output}")
+            self.check_exit(snippet, code, output, last=last)
+
+    def run(self, command: list[str]) -> tuple[int, str]:
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=PATIENCE,
+            encoding="utf-8",
+            check=False,
+        )
+        return done.returncode, done.stdout
+
+    def check_exit(self, snippet: Snippet, code: int, output: str, *, last: bool = True) -> None:
+        expected = int(snippet.marks.get("exit code", 0)) if last else 0
+        if code != expected:
+            snippet.fail(f"exit code {code} instead of {expected}, after\n{output}")
+
+    @contextmanager
+    def serving(self, snippet: Snippet, line: str, shown: str) -> Iterator[None]:
+        log = self.folder.with_suffix(".log")
+        with log.open("wb") as stream:
+            server = subprocess.Popen(
+                ["bash", "-c", line],
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            until = time.monotonic() + PATIENCE
+            while not pattern(shown).match(output := log.read_text("utf-8")):
+                if server.poll() is not None or time.monotonic() > until:
+                    snippet.fail(f"{line}should print\n{shown}go on, and printed\n{output}")
+                time.sleep(0.02)
+            yield
+        finally:
+            if server.poll() is None:
+                os.killpg(server.pid, signal.SIGTERM)
+            server.wait(10)
+
+
+def pattern(shown: str) -> re.Pattern[str]:
+    return re.compile(re.escape(shown.strip()).replace(r"\.\.\.", ".*?"), re.DOTALL)
+
+
+def load(snippet: Snippet, path: Path) -> None:
+    try:
+        load_fixtures(path)
+    except FixtureError as error:
+        snippet.fail(f"these are no fixtures\n{error}")
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Reader:
+    """Give a reader in a folder with the project's fixtures."""
+    folder = tmp_path / "folder"
+    shutil.copytree(ROOT / "fixtures", folder / "fixtures")
+    return Reader(folder)
+
+
+needs_bash = pytest.mark.skipif(sys.platform == "win32", reason="the snippets are written for a POSIX shell")
+
+
+@needs_bash
+@pytest.mark.parametrize(
+    "section",
+    [
+        section
+        for document in DOCUMENTS
+        for section in sections(document.relative_to(ROOT).as_posix(), document.read_text("utf-8"))
+        if section.snippets
+    ],
+    ids=lambda section: section.name,
+)
+def test_snippets(section: Section, reader: Reader) -> None:
+    """The snippets of a section do what they show."""
+    if section.name.startswith("README.md"):
+        unneeded = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "tests", "bench", "build", "dist")
+        shutil.copytree(ROOT, reader.folder, ignore=unneeded, dirs_exist_ok=True)
+    reader.follow(section)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links(document: Path) -> None:
+    """A link to another place of the project leads to a file, and to a heading in it."""
+    text = re.sub(r"^( *)(`{3,})(?s:.*?)^ *\2", "", document.read_text("utf-8"), flags=re.MULTILINE)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = target.partition("#")
+        if "://" not in path:
+            file = document.parent / path if path else document
+            assert file.exists(), f"{document.name} links to {target}"
+            headings = re.findall(r"^#+ (.+)$", file.read_text("utf-8"), re.MULTILINE) if anchor else []
+            anchors = [re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings]
+            assert not anchor or anchor in anchors, f"{document.name} links to {target}"
+
+
+SAMPLE = """\
+<!-- not run: there is no such program -->
+```console
+$ no-such-program
+```
+
+```console
+$ echo one; \\
+  echo two
+one
+two
+$ echo "$(date) three"
+... three
+```
+<!-- exit code: 1 -->
+```console
+$ true
+$ whmcs-mock check nowhere.yaml
+nowhere.yaml:1:1: ...
+```
+
+## Files ##
+
+1. Inside a list:
+
+   <!-- file: tests/credits.yaml -->
+   ```yaml
+   clients:
+     - id: 7
+   ```
+
+<!-- keeps running -->
+```console
+$ whmcs-mock serve tests/credits.yaml
+whmcs-mock ready http://127.0.0.1:8421/includes/api.php clients=1 credits=0
+```
+```console
+$ curl -d 'action=GetCredits' -d clientid=7 http://127.0.0.1:8421/includes/api.php
+{
+    "result": "success",
+    "totalresults": "0",
+    "clientid": "7"
+}
+```
+```python
+import urllib.request
+
+## no heading
+with urllib.request.urlopen("http://127.0.0.1:8421/includes/api.php?action=GetCredits&clientid=7") as answer:
+    assert answer.status == 200
+```
+<!-- file: conftest.py -->
+```python
+import pytest
+
+
+@pytest.fixture(scope="session")
+def whmcs_mock_fixtures():
+    return ["tests/credits.yaml"]
+```
+```python
+def test_clients(whmcs_mock):
+    assert whmcs_mock.credits(7) == []
+```
+<!-- file: test_of_readers.py -->
+<!-- exit code: 1 -->
+```python
+def test_that_fails(whmcs_mock):
+    assert whmcs_mock.balance(7) == 1
+```
+"""
+
+
+@needs_bash
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_sample(reader: Reader) -> None:
+    """Everything that a document may hold is run, section for section."""
+    first, second = sections("SAMPLE.md", SAMPLE)
+    reader.follow(first)
+    reader.follow(second)
+    assert second.name == "SAMPLE.md: Files ##"
+    assert (reader.folder / "tests" / "credits.yaml").read_text() == "clients:\n  - id: 7\n"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", int(reader.port)))
+
+
+@needs_bash
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ("```console\n$ echo one\ntwo\n```", "X.md:2: echo one\nshould print\ntwo\nand printed\none"),
+        ("```console\n$ echo one two\none\n```", "should print"),
+        ("```console\n$ false\n```", "exit code 1 instead of 0"),
+        ("```console\n$ false\n$ true\n```", "exit code 1 instead of 0"),
+        ("<!-- exit code: 2 -->\n```console\n$ false\n```", "exit code 1 instead of 2"),
+        ("```console\necho one\n```", "begins with"),
+        ("<!-- keeps running -->\n```console\n$ echo one\ntwo\n```", "should print"),
+        ("```python\nassert False\n```", "exit code 1 instead of 0"),
+        ("```python\ndef test_it():\n    assert False\n```", "exit code 1 instead of 0"),
+        ("```yaml\nclients: 1\n```", "no fixtures\n.*snippet.yaml:1:10"),
+        ("\n```sh\nwhmcs-mock serve\n```", "X.md:3: no one runs sh"),
+    ],
+)
+def test_wrong_snippets(wrong: str, complaint: str, reader: Reader) -> None:
+    """A snippet that does not do what it shows fails, and so does one that nobody would run."""
+    (section,) = sections("X.md", wrong)
+    with pytest.raises(pytest.fail.Exception, match=complaint):
+        reader.follow(section)

@@ -1,0 +1,666 @@
+"""The server: its sockets and threads, HTTP/1.1 to the letter, TLS, and pytest-httpserver's habits."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import http.client
+import os
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import trustme
+from pytest_httpserver import HTTPServerError
+from werkzeug import Request, Response
+
+from whmcs_mock import AddressInUseError, Client, Credit, Ledger, ListenError, MockServer
+
+MAX_BODY = 1024 * 1024
+NOT_FOUND = b'{\n    "result": "error",\n    "message": "Client ID Not Found"\n}'
+ASK = b"action=GetCredits&clientid=9&responsetype=json"
+FORM = b"Host: whmcs.example\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+POST = b"POST /includes/api.php HTTP/1.1\r\n" + FORM
+GET = b"GET /includes/api.php?action=GetCredits&clientid=9 HTTP/1.1\r\nHost: whmcs.example\r\n"
+CLOSE = b"Connection: close\r\n"
+
+
+def posted(body: bytes, more: bytes = b"", start: bytes = POST) -> bytes:
+    return b"%s%sContent-Length: %d\r\n\r\n%s" % (start, more, len(body), body)
+
+
+def chunked(*chunks: bytes, trailer: bytes = b"", more: bytes = b"") -> bytes:
+    return b"".join([POST, more, b"Transfer-Encoding: chunked\r\n\r\n", *chunks, b"0\r\n", trailer, b"\r\n"])
+
+
+@contextlib.contextmanager
+def connected(server: MockServer) -> Iterator[socket.socket]:
+    with socket.create_connection((server.host, server.port), timeout=10) as connection:
+        yield connection
+
+
+class Answer(http.client.HTTPResponse):
+    """The next answer on a connection that may be kept."""
+
+    def __init__(self, connection: socket.socket, method: str = "POST") -> None:
+        super().__init__(connection, method=method)
+        self.begin()
+        self.body = self.read()
+
+
+def whole(server: MockServer, sent: bytes) -> bytes:
+    """Return all that the server sends until it closes the connection, after we have closed our side."""
+    with connected(server) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def first(server: MockServer, sent: bytes) -> Answer:
+    with connected(server) as connection:
+        connection.sendall(sent)
+        return Answer(connection)
+
+
+@pytest.fixture
+def server() -> Iterator[MockServer]:
+    """Serve the documented example."""
+    with MockServer() as server:
+        yield server
+
+
+# Start and stop.
+
+
+def test_start() -> None:
+    """It listens on 127.0.0.1 and a free port before start() returns, and on nothing after stop()."""
+    server = MockServer()
+    server.start()
+    port = server.port
+    assert first(server, posted(ASK)).body == NOT_FOUND
+    assert server.url == f"http://127.0.0.1:{port}/includes/api.php"
+    assert server.base_url == f"http://127.0.0.1:{port}"
+    server.stop()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+
+
+def test_restart(server: MockServer) -> None:
+    """It can be stopped and started again, at once and on the same port, though a client holds on to it."""
+    url = server.url
+    for _ in range(3):
+        with connected(server) as held:
+            held.sendall(GET + b"\r\n")
+            assert Answer(held).body == NOT_FOUND
+            server.stop()
+            server.start()
+    assert server.url == url
+    assert first(server, posted(ASK)).status == 200
+
+
+def test_twice(server: MockServer) -> None:
+    """A server that runs cannot be started, and one that does not cannot be stopped."""
+    with pytest.raises(HTTPServerError, match="running"):
+        server.start()
+    with pytest.raises(HTTPServerError, match="running"):
+        MockServer().stop()
+
+
+@pytest.mark.parametrize("listening", [True, False])
+def test_port_taken(listening: bool) -> None:  # noqa: FBT001
+    """A taken port is an AddressInUseError that names host and port, until it is free."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        if listening:
+            taken.listen()
+        port = taken.getsockname()[1]
+        server = MockServer(port=port)
+        with pytest.raises(AddressInUseError, match=rf"127\.0\.0\.1\b.*\b{port}\b"):
+            server.start()
+        assert not server.is_running()
+    with server:
+        assert first(server, posted(ASK)).status == 200
+
+
+def test_port_contested() -> None:
+    """Of servers that begin at the same moment on one port, one gets it and the others are told."""
+    for _ in range(10):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        servers = [MockServer(port=port) for _ in range(8)]
+        barrier = threading.Barrier(len(servers))
+
+        def begin(server: MockServer, barrier: threading.Barrier = barrier) -> str:
+            barrier.wait()
+            try:
+                server.start()
+            except BaseException as error:  # noqa: BLE001  # SystemExit is what must not come
+                return type(error).__name__
+            return "started"
+
+        with ThreadPoolExecutor(len(servers)) as pool:
+            outcomes = sorted(pool.map(begin, servers))
+        for server in servers:
+            if server.is_running():
+                server.stop()
+        assert outcomes == 7 * ["AddressInUseError"] + ["started"]
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "a b", "h" * 300, "[::1]"])
+def test_wrong_host(host: str) -> None:
+    """A host that is not this machine's is a ListenError that is no AddressInUseError."""
+    with pytest.raises(ListenError, match="cannot listen on") as caught:
+        MockServer(host=host).start()
+    assert not isinstance(caught.value, AddressInUseError)
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_wrong_port(port: int) -> None:
+    """A port that does not exist is an error of ours, and not another port."""
+    with pytest.raises((ListenError, ValueError), match=str(port)):
+        MockServer(port=port).start()
+
+
+def test_ipv6() -> None:
+    """It listens on ::1 too, and its URL has the brackets."""
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with MockServer(host="::1") as server:
+        assert server.url == f"http://[::1]:{server.port}/includes/api.php"
+        assert requests.post(server.url, ASK, headers={"Content-Type": "application/x-www-form-urlencoded"}).ok
+
+
+STALLED = {
+    "silent": b"",
+    "half a line": b"POST /incl",
+    "half a head": POST,
+    "half a body": POST + b"Content-Length: 100\r\n\r\naction=",
+    "half a chunk": POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nac",
+    "half a large body": POST + b"Content-Length: 5000000\r\n\r\naction=",
+    "idle": posted(ASK),
+    "half a handshake": b"\x16\x03\x01",
+}
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_stalled(tls: bool, context: ssl.SSLContext, trusting: ssl.SSLContext) -> None:  # noqa: FBT001
+    """Clients that stall block neither other clients nor stop(), which leaves no thread and no connection."""
+    threads = set(threading.enumerate())
+    server = MockServer(ssl_context=context if tls else None)
+    server.start()
+    with contextlib.ExitStack() as stack:
+        stalled = []
+        for sent in STALLED.values():
+            connection = stack.enter_context(connected(server))
+            if tls and sent and sent[:1] != b"\x16":
+                connection = stack.enter_context(trusting.wrap_socket(connection, server_hostname="127.0.0.1"))
+            connection.sendall(sent)
+            stalled.append(connection)
+        for _ in range(3):
+            connection = stack.enter_context(connected(server))
+            if tls:
+                connection = stack.enter_context(trusting.wrap_socket(connection, server_hostname="127.0.0.1"))
+            connection.sendall(posted(ASK))
+            assert Answer(connection).body == NOT_FOUND
+        server.stop()
+        assert set(threading.enumerate()) <= threads
+        for connection in stalled:
+            with contextlib.suppress(ConnectionResetError, ssl.SSLError):
+                while connection.recv(65536):
+                    pass
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system does not show a process's open files")
+def test_files_closed() -> None:
+    """Nothing stays open after stop(), nor after a start() that failed."""
+    before = len(os.listdir("/proc/self/fd"))
+    with MockServer() as server, connected(server) as held:
+        held.sendall(posted(ASK))
+        with pytest.raises(AddressInUseError):
+            MockServer(port=server.port).start()
+        server.stop()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_stop_while_sending() -> None:
+    """A client that does not read a long answer does not keep stop() from coming back."""
+    day = datetime.date(2016, 1, 1)
+    credits = [Credit(id, day, 1000 * "x", Decimal(1)) for id in range(1, 20_001)]
+    threads = set(threading.enumerate())
+    server = MockServer(Ledger([Client(1, credits)]))
+    with server, connected(server) as held:
+        held.sendall(GET.replace(b"=9", b"=1") + b"\r\n")
+        assert held.recv(1)
+        server.stop()
+    assert set(threading.enumerate()) <= threads
+
+
+# Connections: kept, closed, and many of them.
+
+
+def test_kept(server: MockServer) -> None:
+    """A connection serves one request after another, of every kind."""
+    with connected(server) as connection:
+        for sent, status in (
+            (posted(ASK), 200),
+            (GET + b"\r\n", 200),
+            (posted(b""), 400),
+            (b"GET /elsewhere HTTP/1.1\r\n\r\n", 404),
+            (posted(ASK, start=b"POST /elsewhere HTTP/1.1\r\n"), 404),
+            (posted(b"{}", start=b"DELETE /includes/api.php HTTP/1.1\r\n"), 405),
+            (chunked(b"%x\r\n%s\r\n" % (len(ASK), ASK)), 200),
+        ):
+            connection.sendall(sent)
+            answer = Answer(connection)
+            assert (answer.status, answer.will_close) == (status, False)
+
+
+def test_pipelined(server: MockServer) -> None:
+    """Requests that come before the first is answered are answered in their order."""
+    asked = [b"action=GetCredits&responsetype=json&clientid=%d" % id for id in (1, 9, 1)]
+    with connected(server) as connection:
+        connection.sendall(b"".join(map(posted, asked)) + GET + CLOSE + b"\r\n")
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert re.findall(rb'"result": "(\w+)"', received) == [b"success", b"error", b"success", b"error"]
+    assert received.count(b"HTTP/1.1 200 OK\r\n") == 4
+
+
+@pytest.mark.parametrize(
+    ("version", "said", "closed"),
+    [
+        (b"1.1", b"", False),
+        (b"1.1", b"keep-alive", False),
+        (b"1.1", b"close", True),
+        (b"1.1", b"Close", True),
+        (b"1.0", b"", True),
+        (b"1.0", b"Keep-Alive", False),
+    ],
+)
+def test_closed(version: bytes, said: bytes, closed: bool, server: MockServer) -> None:  # noqa: FBT001
+    """The connection is kept or closed as the client wishes, or else as its HTTP version has it, and this is said."""
+    head = GET.replace(b"1.1", version) + (b"Connection: %s\r\n" % said if said else b"")
+    with connected(server) as connection:
+        connection.sendall(head + b"\r\n")
+        answer = Answer(connection)
+        assert (answer.body, answer.will_close) == (NOT_FOUND, closed)
+        assert answer.getheader("Content-Length") == str(len(NOT_FOUND))
+        connection.settimeout(None if closed else 0.05)
+        with contextlib.nullcontext() if closed else pytest.raises(TimeoutError):
+            assert connection.recv(1) == b""
+
+
+def test_many(server: MockServer) -> None:
+    """A hundred clients at once, each on a connection of its own that is kept, get their own answers."""
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(connected(server)) for _ in range(100)]
+        for times in range(2):
+            for id, connection in enumerate(connections):
+                connection.sendall(posted(b"action=GetCredits&responsetype=nvp&clientid=%d" % (id + times)))
+            for id, connection in enumerate(connections):
+                found = Answer(connection).body.startswith(b"result=success;totalresults=2;clientid=1;")
+                assert found is (id + times == 1)
+
+
+def test_profile(server: MockServer) -> None:
+    """The profile can be changed while a client is connected; one that does not exist changes nothing."""
+    with connected(server) as connection:
+        for profile, answer in (
+            ("documented", NOT_FOUND),
+            ("live", b'{"result":"error","message":"Client ID Not Found"}'),
+            ("documented", NOT_FOUND),
+        ):
+            server.profile = profile
+            connection.sendall(posted(ASK))
+            assert Answer(connection).body == answer
+        with pytest.raises(ValueError, match=r"documented.*live"):
+            server.profile = "real"
+        assert server.profile == "documented"
+
+
+def test_empty_line(server: MockServer) -> None:
+    """An empty line before a request, as old clients send it after a body, is passed over (RFC 9112, 2.2)."""
+    with connected(server) as connection:
+        for sent in (posted(ASK) + b"\r\n", posted(ASK)):
+            connection.sendall(sent)
+            assert Answer(connection).body == NOT_FOUND
+
+
+# HTTP to the letter.
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        posted(ASK, b"Expect: 100-continue\r\n"),
+        posted(ASK, b"Expect: 100-Continue\r\n"),
+        chunked(b"%X\r\n%s\r\n" % (len(ASK), ASK), more=b"Expect: 100-continue\r\n"),
+    ],
+)
+def test_expect(sent: bytes, server: MockServer) -> None:
+    """A client that asks may send its body is told so before it does."""
+    head, body = sent.split(b"\r\n\r\n", 1)
+    with connected(server) as connection:
+        connection.sendall(head + b"\r\n\r\n")
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert Answer(connection).body == NOT_FOUND
+
+
+def test_expect_1_0(server: MockServer) -> None:
+    """HTTP/1.0 knows no 100 Continue: none is sent (RFC 9110, 10.1.1)."""
+    sent = posted(ASK, b"Expect: 100-continue\r\n").replace(b"HTTP/1.1", b"HTTP/1.0")
+    assert whole(server, sent).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        chunked(b"%x\r\n%s\r\n" % (len(ASK), ASK)),
+        chunked(b"%X\r\n%s\r\n" % (len(ASK), ASK)),
+        chunked(b"%08x\r\n%s\r\n" % (len(ASK), ASK)),
+        chunked(*(b"1\r\n%c\r\n" % byte for byte in ASK)),
+        chunked(b'%x;name=value;other="x"\r\n%s\r\n' % (len(ASK), ASK)),
+        chunked(b"%x\r\n%s\r\n" % (len(ASK), ASK), trailer=b"X-Checksum: 1\r\nX-More: 2\r\n"),
+    ],
+    ids=["one", "upper case", "zeros", "many", "extensions", "trailers"],
+)
+def test_chunked(sent: bytes, server: MockServer) -> None:
+    """A chunked body is read, with extensions and trailers too, and the connection is kept."""
+    with connected(server) as connection:
+        for _ in range(2):
+            connection.sendall(sent)
+            answer = Answer(connection)
+            assert (answer.body, answer.will_close) == (NOT_FOUND, False)
+
+
+@pytest.mark.parametrize("path", ["/includes/api.php?action=GetCredits&clientid=1", "/includes/api.php", "/elsewhere"])
+def test_head(path: str, server: MockServer) -> None:
+    """HEAD has the status and the headers of GET, and no body, and the connection is kept."""
+    with connected(server) as connection:
+        answers = []
+        for method in ("HEAD", "GET", "HEAD"):
+            connection.sendall(f"{method} {path} HTTP/1.1\r\n\r\n".encode())
+            answers.append(Answer(connection, method))
+    head, get, again = answers
+    assert head.body == again.body == b"" != get.body
+    assert head.status == again.status == get.status
+    for header in ("Content-Type", "Content-Length"):
+        assert head.getheader(header) == again.getheader(header) == get.getheader(header)
+
+
+def test_options(server: MockServer) -> None:
+    """OPTIONS tells the methods, and the connection is kept."""
+    with connected(server) as connection:
+        for _ in range(2):
+            connection.sendall(b"OPTIONS /includes/api.php HTTP/1.1\r\n\r\n")
+            answer = Answer(connection, "OPTIONS")
+            assert answer.status in (200, 204)
+            assert set((answer.getheader("Allow") or "").split(", ")) >= {"GET", "POST", "HEAD", "OPTIONS"}
+
+
+def test_largest_body(server: MockServer) -> None:
+    """A body of 1 MiB is read, announced and chunked alike."""
+    body = ASK + b"&x=" + (MAX_BODY - len(ASK) - 3) * b"x"
+    assert first(server, posted(body)).body == NOT_FOUND
+    assert first(server, chunked(b"%x\r\n%s\r\n" % (len(body), body))).body == NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        POST + b"Content-Length: %d\r\n\r\n" % (MAX_BODY + 1),
+        POST + b"Content-Length: %d\r\n\r\naction=" % (10 * MAX_BODY),
+        POST + b"Content-Length: %d\r\n\r\n" % 10**18,
+        POST + b"Content-Length: %s\r\n\r\n" % (b"9" * 100),
+        POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % (MAX_BODY + 1),
+        POST + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % (2 * MAX_BODY) + (MAX_BODY + 1) * b"x",
+    ],
+    ids=["announced", "begun", "huge", "absurd", "expecting", "chunked"],
+)
+def test_too_large(sent: bytes, server: MockServer) -> None:
+    """A body over 1 MiB is refused while the client is still to send it, and the connection ends."""
+    answer = first(server, sent)
+    assert (answer.status, answer.will_close) == (413, True)
+    assert answer.getheader("Content-Type", "").startswith("text/plain")
+    assert answer.body.count(b"\n") == 1
+
+
+def test_too_large_sent_on(server: MockServer) -> None:
+    """A client that sends its whole body before it reads sees the 413 nevertheless."""
+    answer = requests.post(server.url, data=(8 * MAX_BODY) * b"x", timeout=10)
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"\x00\x01\x02\r\n\r\n", 400),
+        (b"GET\r\n\r\n", 400),
+        (b"GET / x HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/2.0\r\n\r\n", 505),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+        (b"GET /%s HTTP/1.1\r\n\r\n" % (100_000 * b"x"), 414),
+        (GET + b"X: %s\r\n\r\n" % (100_000 * b"x"), 431),
+        (GET + 1000 * b"X: y\r\n" + b"\r\n", 431),
+        (POST + b"Content-Length: many\r\n\r\n", 400),
+        (POST + b"Content-Length: -1\r\n\r\n", 400),
+        (POST + b"Content-Length: +1\r\n\r\nx", 400),
+        (POST + b"Content-Length: \xb2\r\n\r\nxx", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\nxxyy\r\n0\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nxx", 400),
+        (POST + b"Content-Length: 5\r\n\r\nxx", 400),
+        (POST + b"Content-Length: %d\r\n\r\nxx" % MAX_BODY, 400),
+    ],
+)
+def test_broken(sent: bytes, status: int, server: MockServer) -> None:
+    """What is not HTTP, or broken off, gets one line of text and never HTML, and the server goes on."""
+    received = whole(server, sent)
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"\r\nContent-Type: text/plain" in head
+    assert b"\r\nConnection: close" in head
+    assert body.count(b"\n") == 1
+    assert first(server, posted(ASK)).body == NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        GET.replace(b"GET ", b"GET http://whmcs.example"),
+        GET.replace(b"GET ", b"GET HTTP://whmcs.example:8421"),
+        GET.replace(b"\r\n", b"\n"),
+        GET + b"X-Empty:\r\n",
+        GET + b"X-Bytes: \xff\xfe\r\n",
+        GET + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
+        GET + b"no colon\r\n",
+        GET + b"Name : value\r\n",
+        GET + b" folded\r\n",
+    ],
+)
+def test_odd(sent: bytes, server: MockServer) -> None:
+    """What is odd is answered, or refused in a line of text, and never HTML."""
+    answer = first(server, sent + b"\r\n")
+    assert answer.body == NOT_FOUND or (answer.status == 400 and answer.body.count(b"\n") == 1)
+    assert b"<" not in answer.body
+
+
+# TLS.
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """Give the authority whose word counts in these tests."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def context(authority: trustme.CA) -> ssl.SSLContext:
+    """Give the server's side of TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+@pytest.fixture(scope="module")
+def trusting(authority: trustme.CA) -> ssl.SSLContext:
+    """Give the client's side of TLS."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+def test_tls(context: ssl.SSLContext, trusting: ssl.SSLContext) -> None:
+    """It serves https, on connections that are kept."""
+    with MockServer(ssl_context=context) as server:
+        assert server.url.startswith("https://127.0.0.1:")
+        with connected(server) as plain, trusting.wrap_socket(plain, server_hostname="127.0.0.1") as connection:
+            for body in (ASK, ASK + 200_000 * b"x"):
+                connection.sendall(posted(body))
+                assert Answer(connection).body == NOT_FOUND
+            connection.sendall(POST + b"Content-Length: 2000000\r\n\r\n")
+            assert Answer(connection).status == 413
+
+
+def test_tls_refused(context: ssl.SSLContext, trusting: ssl.SSLContext) -> None:
+    """A client that speaks http to https, or leaves during the handshake, hurts no one else."""
+    with MockServer(ssl_context=context) as server:
+        with connected(server) as plain, contextlib.suppress(ConnectionResetError):
+            plain.sendall(GET + b"\r\n")
+            assert b"200 OK" not in plain.recv(65536)
+        with connected(server) as plain:
+            plain.sendall(b"\x16\x03\x01")
+        with connected(server) as plain, pytest.raises(ssl.SSLError):
+            ssl.create_default_context().wrap_socket(plain, server_hostname="127.0.0.1")
+        with connected(server) as plain, trusting.wrap_socket(plain, server_hostname="127.0.0.1") as connection:
+            connection.sendall(GET + b"\r\n")
+            assert Answer(connection).body == NOT_FOUND
+
+
+def test_https_to_http(server: MockServer, trusting: ssl.SSLContext) -> None:
+    """A client that speaks https to http is refused at once, as one that speaks no TLS."""
+    with connected(server) as plain, pytest.raises(ssl.SSLError, match="WRONG_VERSION_NUMBER"):
+        trusting.wrap_socket(plain, server_hostname="127.0.0.1")
+
+
+# pytest-httpserver's habits.
+
+
+def test_expect_request(server: MockServer) -> None:
+    """What is expected is answered as said, beside the API."""
+    server.expect_request("/hook").respond_with_json({"ok": True})
+    assert requests.get(server.url_for("/hook")).json() == {"ok": True}
+    assert requests.get(server.url_for("/includes/api.php"), {"action": "GetCredits"}).content == NOT_FOUND
+    server.check()
+
+
+MATCHED = [
+    ({"data": "a=b"}, {"data": "a=b"}),
+    ({"json": {"a": 1}}, {"json": {"a": 1}}),
+    ({"headers": {"X-Who": "me"}}, {"headers": {"X-Who": "me"}, "data": "a=b"}),
+    ({"query_string": {"a": "1"}}, {"params": {"a": "1"}, "data": "a=b"}),
+]
+
+
+@pytest.mark.parametrize(("expected", "sent"), MATCHED)
+@pytest.mark.parametrize("path", ["/hook", "/includes/api.php"])
+def test_expected(path: str, expected: dict[str, Any], sent: dict[str, Any], server: MockServer) -> None:
+    """A request is matched by all that pytest-httpserver goes by, and the handler can read its body."""
+
+    def respond(request: Request) -> Response:
+        return Response(b"read " + request.get_data())
+
+    server.expect_request(path, method="POST", **expected).respond_with_handler(respond)
+    answer = requests.post(server.url_for(path), **sent, timeout=10)
+    assert answer.content in (b"read a=b", b'read {"a": 1}')
+    server.check()
+
+
+@pytest.mark.parametrize(("expected", "_sent"), MATCHED)
+def test_not_expected(expected: dict[str, Any], _sent: object, server: MockServer) -> None:
+    """A call that an expectation looked at and did not want is answered by the API."""
+    server.expect_request("/includes/api.php", method="POST", **expected).respond_with_data("expected")
+    with connected(server) as connection:
+        for sent in (posted(ASK), chunked(b"%x\r\n%s\r\n" % (len(ASK), ASK))):
+            connection.sendall(sent)
+            assert Answer(connection).body == NOT_FOUND
+
+
+def test_large_expected(server: MockServer) -> None:
+    """What is expected may be larger than what the API takes."""
+    server.expect_request("/upload").respond_with_handler(lambda request: Response(str(len(request.get_data()))))
+    assert requests.post(server.url_for("/upload"), (3 * MAX_BODY) * b"x", timeout=10).text == str(3 * MAX_BODY)
+
+
+def test_unexpected(server: MockServer) -> None:
+    """A request elsewhere that nothing expects is an assertion; a call of the API is none."""
+    requests.get(server.url, {"action": "GetCredits"}, timeout=10)
+    server.check_assertions()
+    assert requests.get(server.url_for("/elsewhere"), timeout=10).status_code == 404
+    with pytest.raises(AssertionError, match="/elsewhere"):
+        server.check_assertions()
+    server.clear()
+    server.check_assertions()
+
+
+def test_oneshot(server: MockServer) -> None:
+    """What is expected once is answered once, before the API and also when many ask at the same time."""
+    server.expect_oneshot_request("/includes/api.php").respond_with_data("once")
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: first(server, posted(ASK)).body, range(24)))
+    assert sorted(answers) == sorted([b"once"] + 23 * [NOT_FOUND])
+    server.check()
+
+
+def test_ordered(server: MockServer) -> None:
+    """What is expected in order is answered in that order, and another order is an assertion."""
+    for path in ("/one", "/two"):
+        server.expect_ordered_request(path).respond_with_data(path)
+    assert [requests.get(server.url_for(path), timeout=10).text for path in ("/one", "/two")] == ["/one", "/two"]
+    server.check()
+    for path in ("/one", "/two"):
+        server.expect_ordered_request(path).respond_with_data(path)
+    requests.get(server.url_for("/two"), timeout=10)
+    with pytest.raises(AssertionError):
+        server.check_assertions()
+
+
+@pytest.mark.parametrize(("path", "result"), [("/hook", True), ("/elsewhere", False)])
+def test_wait(path: str, result: bool, server: MockServer) -> None:  # noqa: FBT001
+    """Waiting ends once all is answered that was expected, or with the first request that was not."""
+    server.expect_oneshot_request("/hook").respond_with_data("hooked")
+    client = threading.Thread(target=requests.get, args=(server.url_for(path),), kwargs={"timeout": 10})
+    with server.wait(raise_assertions=False, stop_on_nohandler=True, timeout=5) as waiting:
+        client.start()
+    client.join()
+    assert waiting.result is result
+    assert waiting.elapsed_time < 5
+
+
+def test_handler_error(server: MockServer) -> None:
+    """An exception in a handler is 500 for the client, and raised for the test."""
+    server.expect_request("/hook").respond_with_handler(lambda _: Response(str(1 // 0)))
+    assert requests.get(server.url_for("/hook"), timeout=10).status_code == 500
+    with pytest.raises(ZeroDivisionError):
+        server.check_handler_errors()
+
+
+@pytest.mark.parametrize(("status", "body"), [(204, b""), (304, b""), (200, b"a stream"), (599, b"odd")])
+def test_any_response(status: int, body: bytes, server: MockServer) -> None:
+    """A connection stays usable after whatever response a test wants."""
+    server.expect_request("/hook").respond_with_handler(lambda _: Response(iter([body]) if body else None, status))
+    with connected(server) as connection:
+        for method in ("GET", "HEAD", "GET"):
+            connection.sendall(f"{method} /hook HTTP/1.1\r\n\r\n".encode())
+            answer = Answer(connection, method)
+            assert (answer.status, answer.body) == (status, b"" if method == "HEAD" else body)
