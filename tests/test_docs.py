@@ -40,10 +40,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
 
 import pytest
 
@@ -106,8 +106,8 @@ class Reader:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = str(free.getsockname()[1])
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        ours = {"PATH": path, "NO_COLOR": "1", "COLUMNS": "100", "WHMCS_MOCK_PORT": self.port}
-        ours["CURL_HOME"] = str(folder.parent)
+        ours = {"PATH": path, "NO_COLOR": "1", "COLUMNS": "100", "PYTHONDONTWRITEBYTECODE": "1"}
+        ours |= {"WHMCS_MOCK_PORT": self.port, "CURL_HOME": str(folder.parent)}
         (folder.parent / ".curlrc").write_text("silent\nshow-error\n")  # as curl is on a terminal
         theirs = ("PYTEST", "WHMCS_MOCK", "FORCE_COLOR", "PY_COLORS")
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(theirs)} | ours
@@ -129,9 +129,9 @@ class Reader:
         if snippet.language == "console":
             self.console(snippet, text)
         elif tested:
-            self.check_exit(snippet, *self.run([sys.executable, "-m", "pytest", "-q", str(path)]))
+            self.check_exit(snippet, *self.run(snippet, sys.executable, "-m", "pytest", "-q", str(path)))
         elif snippet.language == "python" and not file:
-            self.check_exit(snippet, *self.run([sys.executable, str(path)]))
+            self.check_exit(snippet, *self.run(snippet, sys.executable, str(path)))
         elif snippet.language == "yaml":
             if re.search("^(clients|credentials|access|answers):", text, re.MULTILINE):
                 load(snippet, path)
@@ -148,24 +148,18 @@ class Reader:
             if last and "keeps running" in snippet.marks:
                 self.servers.enter_context(self.serving(snippet, line, shown))
                 return
-            code, output = self.run(["bash", "-c", line])
+            code, output = self.run(snippet, "bash", "-c", line)
             if shown and not pattern(shown).fullmatch(output.strip()):
                 snippet.fail(f"{line}should print\n{shown}and printed\n{output}")
             self.check_exit(snippet, code, output, last=last)
 
-    def run(self, command: list[str]) -> tuple[int, str]:
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=PATIENCE,
-            encoding="utf-8",
-            check=False,
-        )
-        return done.returncode, done.stdout
+    def run(self, snippet: Snippet, *command: str) -> tuple[int, str]:
+        with self.started(*command, stdout=subprocess.PIPE) as process:
+            try:
+                output = process.communicate(timeout=PATIENCE)[0].decode()
+            except subprocess.TimeoutExpired:
+                snippet.fail(f"{command[-1]}does not end: mark it as one that keeps running")
+            return process.returncode, output
 
     def check_exit(self, snippet: Snippet, code: int, output: str, *, last: bool = True) -> None:
         expected = int(snippet.marks.get("exit code", 0)) if last else 0
@@ -175,27 +169,31 @@ class Reader:
     @contextmanager
     def serving(self, snippet: Snippet, line: str, shown: str) -> Iterator[None]:
         log = self.folder.with_suffix(".log")
-        with log.open("wb") as stream:
-            server = subprocess.Popen(
-                ["bash", "-c", line],
-                cwd=self.folder,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        try:
+        with log.open("wb") as stdout, self.started("bash", "-c", line, stdout=stdout) as server:
             until = time.monotonic() + PATIENCE
-            while not pattern(shown).match(output := log.read_text("utf-8")):
+            while not pattern(shown).search(output := log.read_text("utf-8")):
                 if server.poll() is not None or time.monotonic() > until:
                     snippet.fail(f"{line}should print\n{shown}go on, and printed\n{output}")
                 time.sleep(0.02)
             yield
-        finally:
-            if server.poll() is None:
-                os.killpg(server.pid, signal.SIGTERM)
-            server.wait(10)
+
+    @contextmanager
+    def started(self, *command: str, stdout: int | IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+        """Start a command, and end it with all that it started."""
+        with subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
 
 
 def pattern(shown: str) -> re.Pattern[str]:

@@ -7,7 +7,7 @@ import io
 import os
 import signal
 import sys
-import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -70,10 +70,15 @@ def serve(paths: tuple[str, ...], host: str, port: int, profile: str) -> None:
     from whmcs_mock.server import MockServer
 
     server = MockServer(ledger, host=host, port=port, profile=profile, on_call=_log)
-    # Event.wait with a time-out returns to run signal handlers on Windows too.
-    stopping = threading.Event()
+    stopping: list[int] = []
+
+    def stop(received: int, _frame: object) -> None:
+        stopping.append(received)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # once is enough, and more must not disturb the end
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, stop)
     try:
         server.start()
     except ListenError as error:
@@ -83,8 +88,8 @@ def serve(paths: tuple[str, ...], host: str, port: int, profile: str) -> None:
         click.echo(
             f"whmcs-mock ready {_reachable(server.url)} clients={len(ledger.clients)} credits={_credits(ledger)}"
         )
-        while not stopping.wait(0.2):
-            pass
+        while not stopping:
+            time.sleep(0.1)  # returns to run signal handlers on Windows, too
 
 
 @main.command()

@@ -8,7 +8,7 @@ import ipaddress
 import re
 import threading
 from collections import ChainMap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Literal, cast
@@ -209,11 +209,11 @@ class Ledger:
     """
 
     clients: Sequence[Client] = ()
-    credentials: tuple[Credentials, ...] = ()
+    credentials: Sequence[Credentials] = ()
     access: Access | None = None
-    answers: tuple[CannedAnswer, ...] = ()
-    admins: frozenset[int] | None = None
-    sources: tuple[str, ...] = ()
+    answers: Sequence[CannedAnswer] = ()
+    admins: Collection[int] | None = None
+    sources: Sequence[str] = ()
     next_credit_id: int = field(init=False, repr=False, compare=False)
     by_id: Mapping[int, Client] = field(init=False, repr=False, compare=False)
 
@@ -242,11 +242,11 @@ class Books:
     """
 
     def __init__(self, ledger: Ledger) -> None:
-        self.credentials = ledger.credentials
+        self.credentials = tuple(ledger.credentials)
         self.access = ledger.access
-        self.answers = ledger.answers
-        self.admins = ledger.admins
-        self.sources = ledger.sources
+        self.answers = tuple(ledger.answers)
+        self.admins = None if ledger.admins is None else frozenset(ledger.admins)
+        self.sources = tuple(ledger.sources)
         self.next_credit_id = ledger.next_credit_id
         self._clients: ChainMap[int, Client | None] = ChainMap({}, ledger.by_id)  # type: ignore[arg-type]  # read only
         self._lock = threading.Lock()
@@ -302,12 +302,12 @@ class Books:
                         raise ValueError(f"there is a credit {credit.id} already; give it another id")
             self._clients.update(more.by_id)
             self.next_credit_id = max(self.next_credit_id, more.next_credit_id)
-            self.credentials += more.credentials
-            self.answers = more.answers + self.answers
+            self.credentials += tuple(more.credentials)
+            self.answers = tuple(more.answers) + self.answers
             self.access = more.access or self.access
             if more.admins is not None:
-                self.admins = (self.admins or frozenset()) | more.admins
-            self.sources += more.sources
+                self.admins = (self.admins or frozenset()) | frozenset(more.admins)
+            self.sources += tuple(more.sources)
 
     def remove_client(self, id: int) -> None:
         """Take a client out; ``KeyError`` when there is none with that id."""

@@ -183,9 +183,13 @@ class MockServer(HTTPServer):
 
 def _listening(host: str, port: int) -> socket.socket:
     # Werkzeug's own way prints and exits the process when it cannot listen.
+    if not 0 <= port <= 65535:
+        raise ListenError(f"there is no port {port}; ports go from 1 to 65535 (0 takes a free one)")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except (OSError, OverflowError, UnicodeError) as error:
+        socket.getaddrinfo(host or None, port, family)  # create_server leaves a socket open for a host that is none
+        return socket.create_server((host, port), family=family)
+    except (OSError, UnicodeError) as error:
         taken = getattr(error, "errno", None) == errno.EADDRINUSE
         reason = "another program listens there" if taken else getattr(error, "strerror", None) or error
         hint = "stop it, or choose another port" if taken else "choose another host or port"
