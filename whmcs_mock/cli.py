@@ -72,13 +72,9 @@ def serve(paths: tuple[str, ...], host: str, port: int, profile: str) -> None:
     server = MockServer(ledger, host=host, port=port, profile=profile, on_call=_log)
     stopping: list[int] = []
 
-    def stop(received: int, _frame: object) -> None:
-        stopping.append(received)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # once is enough, and more must not disturb the end
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
+        signal.signal(number, lambda number, _frame: stopping.append(number))
     try:
         server.start()
     except ListenError as error:
@@ -90,6 +86,8 @@ def serve(paths: tuple[str, ...], host: str, port: int, profile: str) -> None:
         )
         while not stopping:
             time.sleep(0.1)  # returns to run signal handlers on Windows, too
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # once is enough: more must not disturb the end
 
 
 @main.command()

@@ -1,0 +1,106 @@
+"""Load 10,000 clients with 50,000 credits: ``load_fixtures`` beside ``yaml.load`` with the C loader, on one file.
+
+Each load has a process of its own. The time is that of the load alone, after the imports; the memory
+is the growth of the process's peak (``ru_maxrss``, so POSIX only) from after the imports to after the load.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from measure import machine, table
+
+CLIENTS, CREDITS = 10_000, 5
+ROUNDS = 5
+PROMISE = 0.5
+
+
+def write(path: Path, clients: int) -> None:
+    """Write a fixture file in the style of the documentation."""
+    with path.open("w", encoding="utf-8") as file:
+        file.write("clients:\n")
+        for client in range(1, clients + 1):
+            file.write(f"  - id: {client}\n    credits:\n")
+            for number in range((client - 1) * CREDITS + 1, client * CREDITS + 1):
+                amount = f"{number % 997}.{number % 100:02d}"
+                file.write(f"      - {{id: {number}, date: 2016-{number % 12 + 1:02d}-{number % 28 + 1:02d}, ")
+                file.write(f'description: "Credit Applied to Invoice #{number}", amount: -{amount}, relid: 0}}\n')
+
+
+def load(contender: str, path: str) -> None:
+    """Load the file, in a process of its own; print seconds and bytes."""
+    import resource
+
+    if contender.endswith("pure Python"):
+        sys.modules["yaml._yaml"] = None  # type: ignore[assignment]  # as where PyYAML came without its C extension
+    import yaml
+
+    from whmcs_mock import load_fixtures
+
+    loader: Any = yaml.SafeLoader if contender.endswith("pure Python") else yaml.CSafeLoader
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begun = time.perf_counter()
+    if contender.startswith("yaml.load"):
+        with open(path, "rb") as file:
+            clients = len(yaml.load(file, Loader=loader)["clients"])
+    else:
+        clients = len(load_fixtures(path).clients)
+    seconds = time.perf_counter() - begun
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    print(json.dumps([clients, seconds, grown * (1 if sys.platform == "darwin" else 1024)]))
+
+
+def compare(title: str, contenders: tuple[str, str], path: Path, clients: int, rounds: int) -> float:
+    """Print one table; return the ratio of the times."""
+    results: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name in contenders:
+            told = subprocess.run([sys.executable, __file__, name, str(path)], check=True, stdout=subprocess.PIPE)
+            loaded, seconds, grown = json.loads(told.stdout)
+            assert loaded == clients, f"{name} loaded {loaded} clients"
+            results[name].append((seconds, grown))
+    medians: dict[str, list[float]] = {
+        name: [statistics.median(column) for column in zip(*runs, strict=True)] for name, runs in results.items()
+    }
+    base = medians[contenders[0]]
+    table(
+        f"{title}, medians of {rounds}",
+        ("", "time", "(min)", "ratio", "peak memory", "ratio"),
+        *(
+            (
+                name,
+                f"{seconds:.2f} s",
+                f"{min(results[name])[0]:.2f} s",
+                f"{seconds / base[0]:.2f}",
+                f"+{grown / 1e6:.0f} MB",
+                f"{grown / base[1]:.2f}",
+            )
+            for name, (seconds, grown) in medians.items()
+        ),
+    )
+    return medians[contenders[1]][0] / base[0]
+
+
+def main() -> None:
+    """Compare with the C loader, then, on a tenth of the file, with the pure-Python one."""
+    print(machine())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "clients.yaml")
+        write(path, CLIENTS)
+        title = f"{CLIENTS:,} clients, {CLIENTS * CREDITS:,} credits, {path.stat().st_size / 1e6:.1f} MB of YAML"
+        ratio = compare(title, ("yaml.load, CSafeLoader", "load_fixtures"), path, CLIENTS, ROUNDS)
+        print(f"promised: a time ratio of at most {PROMISE}; {'kept' if ratio <= PROMISE else 'BROKEN'}")
+        write(path, CLIENTS // 10)
+        title = f"Without PyYAML's C extension: {CLIENTS // 10:,} clients, {CLIENTS * CREDITS // 10:,} credits"
+        compare(title, ("yaml.load, pure Python", "load_fixtures, pure Python"), path, CLIENTS // 10, 3)
+
+
+if __name__ == "__main__":
+    load(*sys.argv[1:]) if sys.argv[1:] else main()
