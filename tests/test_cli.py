@@ -17,26 +17,10 @@ from pathlib import Path
 from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
+from documented import DOCUMENTED, NOT_FOUND
 
 COMMAND = [sys.executable, "-m", "whmcs_mock"]
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-DOCUMENTED = """\
-{
-    "result": "success",
-    "totalresults": "2",
-    "clientid": "1",
-    "credits[credit][0][id]": "1",
-    "credits[credit][0][date]": "2016-01-01",
-    "credits[credit][0][description]": "This is a sample credit record",
-    "credits[credit][0][amount]": "10.00",
-    "credits[credit][0][relid]": "0",
-    "credits[credit][1][id]": "2",
-    "credits[credit][1][date]": "2016-01-01",
-    "credits[credit][1][description]": "Credit Applied to Invoice #1",
-    "credits[credit][1][amount]": "-10.00",
-    "credits[credit][1][relid]": "0"
-}"""
-NOT_FOUND = '{\n    "result": "error",\n    "message": "Client ID Not Found"\n}'
 BROKEN = "clients:\n  - id: 0\n  - {id: 2, name: Ada}\n"
 SECRETS = ("F1CKGXRIpylMfsrig3mwwdSdYUdLiFlo", "hunter2", "2ab96390c7dbe3439de74d0c9b0b1767", "secret_key_passphrase")
 GUARDED = """\

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import pytest
 import whmcspy  # type: ignore[import-untyped]
+from documented import DOCUMENTED
 
 from whmcs_mock import Client, Credentials, Ledger, MockServer, load_fixtures
 
@@ -21,21 +22,7 @@ IDENTIFIER, SECRET = "D4j1dKYE3g40VROOPCGyJ9zRwP0ADJIv", "F1CKGXRIpylMfsrig3mwwd
 FIELDS = "action=GetCredits&clientid=1&responsetype=json"
 PASSWORD = hashlib.md5(b"hunter2").hexdigest()
 ANSWERS: dict[str, dict[str, Any]] = {
-    "documented": {
-        "result": "success",
-        "totalresults": "2",
-        "clientid": "1",
-        "credits[credit][0][id]": "1",
-        "credits[credit][0][date]": "2016-01-01",
-        "credits[credit][0][description]": "This is a sample credit record",
-        "credits[credit][0][amount]": "10.00",
-        "credits[credit][0][relid]": "0",
-        "credits[credit][1][id]": "2",
-        "credits[credit][1][date]": "2016-01-01",
-        "credits[credit][1][description]": "Credit Applied to Invoice #1",
-        "credits[credit][1][amount]": "-10.00",
-        "credits[credit][1][relid]": "0",
-    },
+    "documented": json.loads(DOCUMENTED),
     "live": {
         "result": "success",
         "totalresults": 2,

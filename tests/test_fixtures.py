@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from documented import DOCUMENTED
 
 from whmcs_mock import (
     Access,
@@ -34,23 +35,6 @@ from whmcs_mock import (
 FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"
 DAY = datetime.date(2016, 1, 1)
 HUNTER = "Zq7hunter2"  # a secret that no message may hold
-
-DOCUMENTED = """\
-{
-    "result": "success",
-    "totalresults": "2",
-    "clientid": "1",
-    "credits[credit][0][id]": "1",
-    "credits[credit][0][date]": "2016-01-01",
-    "credits[credit][0][description]": "This is a sample credit record",
-    "credits[credit][0][amount]": "10.00",
-    "credits[credit][0][relid]": "0",
-    "credits[credit][1][id]": "2",
-    "credits[credit][1][date]": "2016-01-01",
-    "credits[credit][1][description]": "Credit Applied to Invoice #1",
-    "credits[credit][1][amount]": "-10.00",
-    "credits[credit][1][relid]": "0"
-}"""
 
 ISSUE_EXAMPLE = """\
 credentials:                      # optional; without it any credentials, or none, are accepted

@@ -15,27 +15,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from documented import DOCUMENTED
 
 import whmcs_mock
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = "Scripts" if sys.platform == "win32" else "bin"
-DOCUMENTED = """\
-{
-    "result": "success",
-    "totalresults": "2",
-    "clientid": "1",
-    "credits[credit][0][id]": "1",
-    "credits[credit][0][date]": "2016-01-01",
-    "credits[credit][0][description]": "This is a sample credit record",
-    "credits[credit][0][amount]": "10.00",
-    "credits[credit][0][relid]": "0",
-    "credits[credit][1][id]": "2",
-    "credits[credit][1][date]": "2016-01-01",
-    "credits[credit][1][description]": "Credit Applied to Invoice #1",
-    "credits[credit][1][amount]": "-10.00",
-    "credits[credit][1][relid]": "0"
-}"""
 TEST_OF_A_USER = """\
 from urllib.request import urlopen
 

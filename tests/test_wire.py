@@ -12,6 +12,7 @@ from hashlib import md5
 from typing import Any, TypeAlias
 from xml.etree import ElementTree as ET
 
+import documented
 import pytest
 from wire import ENDPOINT, FORM, Answer, Connection, get, is_plain_line, multipart, post, request
 
@@ -22,22 +23,7 @@ Serve: TypeAlias = Callable[..., MockServer]
 PROFILES = ["documented", "live"]
 KINDS = ["json", "xml", "nvp"]
 
-# "Example Response JSON" of https://developers.whmcs.com/api-reference/getcredits/
-DOCUMENTED = b"""{
-    "result": "success",
-    "totalresults": "2",
-    "clientid": "1",
-    "credits[credit][0][id]": "1",
-    "credits[credit][0][date]": "2016-01-01",
-    "credits[credit][0][description]": "This is a sample credit record",
-    "credits[credit][0][amount]": "10.00",
-    "credits[credit][0][relid]": "0",
-    "credits[credit][1][id]": "2",
-    "credits[credit][1][date]": "2016-01-01",
-    "credits[credit][1][description]": "Credit Applied to Invoice #1",
-    "credits[credit][1][amount]": "-10.00",
-    "credits[credit][1][relid]": "0"
-}"""
+DOCUMENTED = documented.DOCUMENTED.encode()
 LIVE = (
     b'{"result":"success","totalresults":2,"clientid":"1","credits":{"credit":['
     b'{"id":"1","date":"2016-01-01","description":"This is a sample credit record","amount":"10.00","relid":"0"},'

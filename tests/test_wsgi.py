@@ -16,28 +16,13 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 from wsgiref.validate import validator
 
 import pytest
+from documented import DOCUMENTED
 
 from whmcs_mock import Client, FixtureError, Ledger, create_app
 
 API = "/includes/api.php"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 GET_CREDITS = urlencode({"action": "GetCredits", "clientid": 1, "responsetype": "json"})
-DOCUMENTED = """\
-{
-    "result": "success",
-    "totalresults": "2",
-    "clientid": "1",
-    "credits[credit][0][id]": "1",
-    "credits[credit][0][date]": "2016-01-01",
-    "credits[credit][0][description]": "This is a sample credit record",
-    "credits[credit][0][amount]": "10.00",
-    "credits[credit][0][relid]": "0",
-    "credits[credit][1][id]": "2",
-    "credits[credit][1][date]": "2016-01-01",
-    "credits[credit][1][description]": "Credit Applied to Invoice #1",
-    "credits[credit][1][amount]": "-10.00",
-    "credits[credit][1][relid]": "0"
-}"""
 WSGI = Callable[..., Any]
 
 
