@@ -414,7 +414,11 @@ def test_functions_come_first(serve: Serve) -> None:
     assert read(server, {"action": "GetCredits", "clientid": 2})["totalresults"] == 99
 
 
-@pytest.mark.parametrize("returned", [None, "text", {"a": object()}, {"a": {1, 2}}, {"a": float("nan")}], ids=str)
+@pytest.mark.parametrize(
+    "returned",
+    [None, "text", {"a": object()}, {"a": {1, 2}}, {"a": float("nan")}],
+    ids=["none", "text", "object", "set", "nan"],
+)
 def test_function_that_is_wrong(serve: Serve, returned: Any) -> None:
     """A function with a mistake is told in one line of text that names the action, and the server goes on."""
     server = serve(profile="live")

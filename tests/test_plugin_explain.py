@@ -274,5 +274,6 @@ def test_hostile_values(whmcs_mock: WhmcsMock, value: str) -> None:
     """What a call sends can neither colour, break nor flood the report."""
     body = urlencode({**FINE, "note": value, f"name {value}": ""}, errors="surrogatepass")
     requests.post(whmcs_mock.url, data=body, headers={"Content-Type": FORM}, timeout=30)
-    assert whmcs_mock.report().isprintable()
-    assert len(whmcs_mock.report()) < 500
+    heading, call = whmcs_mock.report().split("\n")
+    assert (heading + call).isprintable()
+    assert len(heading + call) < 500

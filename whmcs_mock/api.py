@@ -76,7 +76,8 @@ def answer(params: Params, address: str, books: Books, actions: Mapping[str, Act
                 why = f"a canned answer in {_sources(books)}"
                 return Answer(_with_result(canned.result), canned.status, why)
         if name not in _ACTIONS:
-            raise ApiError("Command Not Found", why=f"no action {quoted(name)} is built in or given in answers:")
+            why = f"no action {quoted(params['action'])}; give it an answer in a fixture file, or a function"
+            raise ApiError("Command Not Found", why=why)
         return _ACTIONS[name](params, books)
     except ApiError as error:
         return Answer({"result": "error", "message": error.message}, error.status, error.why)

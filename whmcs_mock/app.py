@@ -321,10 +321,11 @@ def _advice(request: _Request) -> tuple[str, ...]:
         advice.append("no responsetype was sent, for which a real WHMCS may answer NVP; send responsetype=json")
     elif request.params["responsetype"].lower() not in CONTENT_TYPES:
         advice.append("the responsetype is unknown to WHMCS; send json, xml or nvp")
-    if not any(request.params.get(key) for key in ("identifier", "username")):
+    given = [key for key in ("identifier", "secret", "username", "password") if request.params.get(key)]
+    if not given:
         advice.append("no credentials were sent, which a real WHMCS refuses; send identifier and secret")
-    elif not any(request.params.get(key) for key in ("secret", "password")):
-        advice.append("half of the credentials is missing, which a real WHMCS refuses; send identifier and secret")
+    elif len(given) == 1:
+        advice.append(f"of the credentials only {given[0]} was sent, which a real WHMCS refuses; send both of the pair")
     clientid = request.params.get("clientid")
     if clientid is not None and api.parse_clientid(clientid) is None:
         advice.append("clientid is no whole number; send one such as 1")

@@ -53,7 +53,7 @@ def main() -> None:
     """
 
 
-@main.command()
+@main.command(short_help="Serve fixtures until Ctrl-C.")
 @_paths
 @_option("host", "Listen on this name or address.", default="127.0.0.1")
 @_option("port", "Listen on this port; 0 takes a free one.", type=click.IntRange(0, 65535), default=8421)
@@ -90,10 +90,12 @@ def serve(paths: tuple[str, ...], host: str, port: int, profile: str) -> None:
             signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # once is enough: more must not disturb the end
 
 
-@main.command()
+@main.command(short_help="Report what is wrong in fixture files.")
 @_paths
 def check(paths: tuple[str, ...]) -> None:
-    """Tell every problem in the fixtures in PATHS, or that there is none.
+    """Report every problem in the fixtures in PATHS (or WHMCS_MOCK_FIXTURES), or that there is none.
+
+    Without PATHS it checks the example that serve serves then.
 
     Example: whmcs-mock check fixtures/
     """
@@ -102,13 +104,13 @@ def check(paths: tuple[str, ...]) -> None:
     click.echo("ok: " + ", ".join(f"{count} {noun}{'s' * (count != 1)}" for count, noun in counts))
 
 
-@main.command()
+@main.command(short_help="Print an answer without a server.")
 @click.argument("action")
 @click.argument("params", nargs=-1, metavar="[NAME=VALUE]...")
 @_option("fixtures", "A YAML file, or a folder of them; may be given again.", multiple=True, type=click.Path())
 @_profile
 def call(action: str, params: tuple[str, ...], fixtures: tuple[str, ...], profile: str) -> None:
-    """Print the answer to ACTION with the given parameters, without a server.
+    """Print the answer to ACTION with the given parameters, without a server; an error is an answer, too.
 
     Example: whmcs-mock call GetCredits clientid=1 responsetype=xml
     """

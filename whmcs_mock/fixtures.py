@@ -218,7 +218,9 @@ class _Reader:
         params, result = fields.get("params"), fields.get("result")
         for name in ("params", "result"):
             if name in fields and not isinstance(fields[name], Mapping):
-                self._report(fields[name], f"{name} is a mapping, such as {{clientid: 1}}, not {_kind(fields[name])}")
+                self._report(
+                    fields[name], f"{name} must be a mapping, such as {{clientid: 1}}, not {_kind(fields[name])}"
+                )
         equal = {key.text: self._value(value, str) for key, value in _pairs(params)}
         self._answers.append(
             CannedAnswer(
@@ -240,7 +242,7 @@ class _Reader:
             return None
         if not isinstance(node, Mapping):
             what = "a text" if place in _SECRET_PLACES and isinstance(node, Scalar) else _kind(node)
-            self._report(node, f"{place} is a mapping with the keys {_or(_KEYS[place])}, not {what}")
+            self._report(node, f"{place} must be a mapping with the keys {_or(_KEYS[place])}, not {what}")
             return None
         known = _KEYS[place]
         fields = {}
@@ -274,7 +276,9 @@ class _Reader:
         if node is None or isinstance(node, Sequence):
             return node.items if node else []
         what = "a text" if isinstance(node, Scalar) else _kind(node)
-        self._report(node, f"{name} is a list, not {what}; write [] for an empty one")
+        self._report(
+            node, f"{name} must be a list, not {what}; write its items below it, each with - in front, or [] for none"
+        )
         return []
 
     def _value(self, node: Node, parse: Callable[[str], T]) -> T | None:

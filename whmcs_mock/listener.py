@@ -50,7 +50,8 @@ def _listening(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except (OSError, UnicodeError) as error:
         taken = getattr(error, "errno", None) == errno.EADDRINUSE
-        reason = "another program listens there" if taken else getattr(error, "strerror", None) or error
+        reason = "another program listens there" if taken else getattr(error, "strerror", None) or str(error)
+        reason = reason.partition(" (")[0]  # the place is told here
         hint = "stop it, or choose another port" if taken else "choose another host or port"
         raise (AddressInUseError if taken else ListenError)(
             f"cannot listen on {host} port {port}: {reason}; {hint} (0 takes a free one)"

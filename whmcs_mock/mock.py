@@ -43,7 +43,7 @@ class WhmcsMock:
         self._given: list[Call] = []  # what wait_for_call returned
 
     def __repr__(self) -> str:
-        return f"<WhmcsMock {self.url} {self.profile}, {len(self.calls)} calls>"
+        return f"<WhmcsMock {self.url} profile={self.profile} calls={len(self.calls)}>"
 
     @property
     def _setup(self) -> Setup:
@@ -294,9 +294,10 @@ class WhmcsMock:
         """Tell the calls in this test, each with its answer, why, and advice."""
         calls = self.calls
         hidden = self._setup.journal.dropped + len(calls[:-_SHOWN])
-        lines = [f"({hidden} earlier calls are not shown)"] if hidden else []
+        lines = [f"Profile {self.profile}; served from {', '.join(self._setup.books.sources) or 'a ledger'}."]
+        lines += [f"({hidden} earlier calls are not shown)"] if hidden else []
         if not calls:
-            lines = [f"No call came. The server listens at {self.url}: is the code under test configured with it?"]
+            lines += [f"No call came. The server listens at {self.url}: is the code under test configured with it?"]
         for number, call in enumerate(calls[-_SHOWN:], hidden + 1):
             lines.append(f"{number}. {call.time:%H:%M:%S.%f}"[:-3] + f" {call} [{call.duration * 1000:.1f} ms]")
             lines += [f"   advice: {advice}" for advice in call.advice]

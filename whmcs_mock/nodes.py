@@ -123,7 +123,7 @@ def _explained(problem: str, *, tab: bool) -> str:
         return f"{problem}; {'indent with spaces instead of tabs' if tab else 'put the value in quotes'}"
     if "mapping values are not allowed" in problem:
         return f'{problem}; put a text that holds ": " in quotes, or mend the indentation'
-    return f"{problem}; look at the quotes, brackets and indentation here and above"
+    return f"{problem}; look at the quotes, brackets and indentation here and above; a text with # in it needs quotes"
 
 
 class _Composer:

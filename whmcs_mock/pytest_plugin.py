@@ -214,7 +214,7 @@ def pytest_runtest_makereport(
 
 def _trustme() -> Any:
     if importlib.util.find_spec("trustme") is None:
-        _fail("whmcs_mock_tls needs trustme: pip install 'whmcs-mock[tls]'")
+        _fail("whmcs_mock_tls needs trustme: pip install trustme, or whmcs-mock as whmcs-mock[tls]")
     import trustme
 
     return trustme
