@@ -17,7 +17,7 @@ from whmcs_mock import api
 from whmcs_mock.faults import Fault, Faults, Reply, ResetConnection
 from whmcs_mock.fixtures import load_fixtures
 from whmcs_mock.formats import CONTENT_TYPES, response_type, written
-from whmcs_mock.journal import Call, Journal, redactor
+from whmcs_mock.journal import Call, Journal, is_secret, redactor
 from whmcs_mock.model import Books, Ledger, Profile, checked_profile
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ class App:
         except BaseException as error:  # pytest.fail() in a function is no Exception
             if self._on_error is None:
                 raise
+            setup.secrets |= {value for key, value in request.params.items() if value and is_secret(key)}
             self._on_error(error)
             text = f"whmcs-mock: the function for {request.params.get('action')} raised {error!r}"
             text = redactor(request.params, setup.secrets)(text)
@@ -147,9 +148,10 @@ class App:
     def stubbed(self, environ: MutableMapping[str, Any], status: int) -> None:
         """Record a call that an expectation of pytest-httpserver answered."""
         setup, begun = self.setup, (datetime.now(), time.perf_counter())
-        with contextlib.suppress(Refused):
-            request = _read(environ, _head(environ))
-            self._record(environ, setup, request, api.Answer({}, status, "answered by expect_request"), "", begun)
+        request = _head(environ)
+        with contextlib.suppress(Refused):  # not the API's
+            request = _read(environ, request)
+        self._record(environ, setup, request, api.Answer({}, status, "answered by expect_request"), "", begun)
 
     def _record(
         self,
@@ -207,6 +209,8 @@ def is_endpoint(path: str) -> bool:
 
 
 def _setup(ledger: Ledger, profile: str, name: str) -> Setup:
+    if not isinstance(ledger, Ledger):
+        raise TypeError(f"a Ledger is wanted, such as load_fixtures(...) returns, not {ledger!r}")
     setup = Setup(Books(ledger), checked_profile(profile), name)
     setup.learn_secrets(ledger)
     return setup

@@ -66,13 +66,14 @@ def serve(paths: tuple[str, ...], host: str, port: int, profile: str) -> None:
 
     Example: whmcs-mock serve --port 9000 fixtures/
     """
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
+        signal.signal(number, lambda *_: sys.exit(0))
     ledger = _loaded(paths)
     from whmcs_mock.server import MockServer
 
     server = MockServer(ledger, host=host, port=port, profile=profile, on_call=_log)
     stopping: list[int] = []
-
-    signals = (signal.SIGINT, signal.SIGTERM)
     for number in signals:
         signal.signal(number, lambda number, _frame: stopping.append(number))
     try:

@@ -7,6 +7,7 @@ import ipaddress
 import itertools
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -129,6 +130,8 @@ class _Reader:
                 for file in files:
                     self.read(file)
                 return
+            if os.path.exists(path) and not (os.path.isfile(path) or stat.S_ISFIFO(os.stat(path).st_mode)):
+                raise ValueError("it is no file")
             data = Path(path).read_bytes()
         except FileNotFoundError:
             self._report_at(1, 1, "there is no such file or folder; check the path")
@@ -189,7 +192,7 @@ class _Reader:
         admin = "username" in fields or ("password" in fields and "identifier" not in fields)
         name, secret = ("username", "password") if admin else ("identifier", "secret")
         for key in (name, secret):
-            if key not in fields:
+            if key not in fields and not node.broken:
                 self._report(node, f"{key} is missing; write identifier and secret, or username and password")
         for key in ("identifier", "secret") if admin else ("password",):
             if key in fields:
@@ -252,7 +255,7 @@ class _Reader:
             else:
                 self._unknown(key, place)
         for name in required:
-            if name not in fields:
+            if name not in fields and not node.broken:
                 self._report(node, f"{name} is missing; add {name}: {_EXAMPLES[name]}")
         return fields
 
@@ -300,6 +303,9 @@ class _Reader:
         first = self._places.setdefault((kind, name), here)
         if first is here:
             return True
+        if first == here:
+            self._report(node, f"{what or f'{kind} {name}'} is repeated by an alias below; write another one there")
+            return False
         self._report(
             node,
             f"{what or f'{kind} {name}'} is given at {first[0]}:{first[1]}:{first[2]} already; keep one of the two",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
@@ -18,7 +19,7 @@ CONTENT_TYPES = {"json": "application/json", "xml": "application/xml", "nvp": "t
 _VERSION = "8.13.1"  # the WHMCS version that XML answers name
 _ESCAPE = re.compile(r"\\(u007f|.)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _NOT_NAME = re.compile(r"[^A-Za-z0-9_.-]")
 _XML_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
 
@@ -104,6 +105,8 @@ def _nested(value: Any) -> Any:
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
+    if isinstance(value, (Decimal, float)) and not math.isfinite(value):
+        raise ValueError(f"an answer cannot hold {value}")
     if isinstance(value, Decimal):
         return f"{value:.2f}"
     if value is None or isinstance(value, bool):

@@ -18,7 +18,11 @@ REDACTED = "***"
 _NAMES = "secret|passw|accesskey|apikey|token|cardnum|cvv"
 _SECRET_NAME = re.compile(_NAMES, re.IGNORECASE)
 #: A name and a value within a text, as in JSON that was sent as a form.
-_SECRET_PAIR = re.compile(rf"""((?:{_NAMES})\w*["']?\s*(?:[=:]|%3D)\s*["']?)[^"'&;,\s}}]+""", re.IGNORECASE)
+_SECRET_PAIR = re.compile(
+    rf"""((?:{_NAMES})\w{{0,20}}["']?\s{{0,5}}(?:[=:]|%3D)\s{{0,5}})("(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|[^&;\r\n]+)""",
+    re.IGNORECASE,
+)
+_SOUGHT = 20  # secrets of one call that are sought within its other texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +111,18 @@ def is_secret(name: str) -> bool:
 
 def redactor(params: Mapping[str, str], known: Collection[str]) -> Callable[[str], str]:
     """Return a function that hides secrets in a text: the known ones, and what parameters named like one hold."""
-    secrets = {*known, *(value for key, value in params.items() if is_secret(key))} - {""}
+    sent = [value for key, value in params.items() if is_secret(key)]
+    secrets = {*known, *sent} - {""}
+    # A short one is part of too many words, and a long one is not repeated by accident.
+    sought = sorted({s for s in [*known, *sent[:_SOUGHT]] if 3 < len(s) < 200}, key=len, reverse=True)
+    within = re.compile("|".join(map(re.escape, sought)) or "(?!)", re.IGNORECASE)
 
     def redact(text: str) -> str:
         if text in secrets:
             return REDACTED
-        for secret in secrets:
-            if len(secret) > 3:  # a shorter one is part of too many words
-                text = re.sub(re.escape(secret), REDACTED, text, flags=re.IGNORECASE)
-        return _SECRET_PAIR.sub(rf"\1{REDACTED}", text)
+        text = within.sub(REDACTED, text)
+        pairs = "=" in text or ":" in text or "%3" in text
+        return _SECRET_PAIR.sub(lambda found: found[1] + REDACTED, text) if pairs else text
 
     return redact
 

@@ -127,7 +127,8 @@ class WhmcsMock:
         """
         log = list(credits)
         books = self._setup.books
-        taken = [books.next_credit_id - 1, *(credit.id for credit in log if isinstance(credit, Credit))]
+        taken = [books.next_credit_id - 1]
+        taken += [c.id if isinstance(c, Credit) else int(c.get("id", 0)) for c in log]
         free = itertools.count(max(taken) + 1)
         usual = {"date": datetime.date.today(), "description": ""}
         entries = [c if isinstance(c, Credit) else Credit(**{"id": next(free), **usual, **c}) for c in log]

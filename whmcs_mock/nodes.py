@@ -48,12 +48,13 @@ class Sequence:
 
 
 class Mapping:
-    """Hold a mapping of texts to nodes, each with the node of its key."""
+    """Hold a mapping of texts to nodes, each with the node of its key; ``broken`` when the YAML ends within."""
 
-    __slots__ = ("column", "items", "line")
+    __slots__ = ("broken", "column", "items", "line")
 
     def __init__(self, line: int, column: int) -> None:
         self.items: dict[str, tuple[Scalar, Node]] = {}
+        self.broken = False
         self.line, self.column = line, column
 
 
@@ -132,6 +133,7 @@ class _Composer:
         self._section = ""  # the key at the top level that is being read
         self.place = 1, 1
         self.root: Mapping | None = None  # what is read of it so far
+        self._broken: Node = None  # what was being read when the YAML ended too early
         self._next: Callable[[], Any] = _LOADER(data).get_event
         self._report = report
         self._anchors: dict[str, tuple[Node, int, int]] = {}
@@ -185,8 +187,14 @@ class _Composer:
         node = Sequence(*_mark(start))
         streams = depth == 2 and self._section == self._streamed and not start.anchor
         add = self._take if streams else node.items.append
-        while type(event := self._next()) is not SequenceEndEvent:
-            add(self._node(event, depth + 1))
+        try:
+            while type(event := self._next()) is not SequenceEndEvent:
+                add(self._node(event, depth + 1))
+        except yaml.YAMLError:
+            if self._broken is not None:
+                add(self._broken)
+            self._broken = node
+            raise
         return node
 
     def _mapping(self, start: Any, depth: int) -> Mapping:
@@ -194,21 +202,25 @@ class _Composer:
         self.root = self.root or node
         self.place = node.line, node.column
         items, next_event, read = node.items, self._next, self._node
-        merged: list[Mapping] = []
-        while type(event := next_event()) is not MappingEndEvent:
-            key = self._key(read(event, depth + 1), event)
-            if depth == 1:
-                self._section = key.text if key else ""
-            value = read(next_event(), depth + 1)
-            if key is None:
-                continue
-            if key.text not in items or self._is_new(key, node):
-                items[key.text] = key, value
+        key: Scalar | None = None
+        try:
+            while type(event := next_event()) is not MappingEndEvent:
+                key = self._key(read(event, depth + 1), event)
+                if depth == 1:
+                    self._section = key.text if key else ""
+                value = read(next_event(), depth + 1)
+                if key is not None and (key.text not in items or self._is_new(key, node)):
+                    items[key.text] = key, value
+        except yaml.YAMLError:
+            if key is not None and self._broken is not None:
+                items.setdefault(key.text, (key, self._broken))
+            node.broken = True
+            self._broken = node
+            raise
         if "<<" in items and items["<<"][0].plain:
-            merged = self._sources(items.pop("<<")[1])
-        for source in merged:
-            for text, pair in source.items.items():
-                node.items.setdefault(text, pair)
+            for source in self._sources(items.pop("<<")[1]):
+                for text, pair in source.items.items():
+                    items.setdefault(text, pair)
         return node
 
     def _key(self, node: Node, event: Any) -> Scalar | None:

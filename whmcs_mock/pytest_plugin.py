@@ -122,7 +122,8 @@ def whmcs_mock_fixtures(pytestconfig: pytest.Config) -> Any:
     paths = pytestconfig.getoption("whmcs_mock_fixtures")
     if not paths and (said := os.environ.get("WHMCS_MOCK_FIXTURES")):
         paths = said.split(os.pathsep)
-    return paths or pytestconfig.getini("whmcs_mock_fixtures")
+    folder = pytestconfig.invocation_params.dir
+    return [folder / path for path in paths or ()] or pytestconfig.getini("whmcs_mock_fixtures")
 
 
 @pytest.fixture(scope="session")
@@ -189,7 +190,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     result = yield
     mock, strict = item.stash.get(_MOCK, (None, False))
     if mock is not None and strict:
-        advice = [f"call {n}: {advice}" for n, call in enumerate(mock.calls, 1) for advice in call.advice]
+        advice = [
+            f"call {n}: {advice}" for n, call in enumerate(mock.calls, 1) for advice in call.advice if not call.late
+        ]
         if complaints := mock.complaints() + advice:
             _fail("\n".join(["whmcs-mock is strict here:", *complaints]))
     return result
