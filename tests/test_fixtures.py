@@ -1014,3 +1014,11 @@ def test_without_the_c_extension_the_results_are_the_same() -> None:
     differences = [case for case in zip(contents, fast, pure, strict=True) if case[1] != case[2]]
     assert not differences, "\n".join(f"{content!r}: {a} != {b}"[:400] for content, a, b in differences)
     assert sum(isinstance(result, list) for result in pure) > 200
+
+
+def test_problems_before_broken_yaml_are_told() -> None:
+    """What is wrong before the YAML breaks off is told as well, in the entry that breaks off, too."""
+    text = "clients:\n- id: 010\n  credits:\n  - {date: 2016-02-30, amount: nan}\n  - {date: 2016-01-01, amount: '1\n"
+    places = [line.split(": ")[0] for line in problems(write(text))]
+    assert places[:3] == ["f.yaml:2:7", "f.yaml:4:12", "f.yaml:4:32"]
+    assert len(places) == 4

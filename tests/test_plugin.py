@@ -564,6 +564,12 @@ def test_assert_on_a_secret(whmcs_mock: WhmcsMock) -> None:
     assert "sesame" not in str(refusal.value)
 
 
+def test_ids_are_numbered_on(whmcs_mock: WhmcsMock) -> None:
+    """A credit of an added client without an id gets the number after the largest, wherever that stands."""
+    client = whmcs_mock.add_client(70, credits=[{"amount": "1.00"}, {"id": 30, "amount": "2.00"}])
+    assert [credit.id for credit in client.credits] == [31, 30]
+
+
 def test_wait_for_call(whmcs_mock: WhmcsMock) -> None:
     """Waiting returns the calls of other threads one after the other."""
 

@@ -423,3 +423,19 @@ def test_help(pytester: pytest.Pytester) -> None:
         assert f"--whmcs-mock-{kind}" in group
         assert f"WHMCS_MOCK_{kind.upper()}" in group
         assert f"whmcs_mock_{kind}" in help_
+
+
+def test_paths_of_options_do_not_follow_the_test(pytester: pytest.Pytester) -> None:
+    """A path given by option or environment is found from where pytest was started, wherever a test goes."""
+    pytester.makefile(".yaml", nine="clients: [{id: 9}]")
+    pytester.makepyfile("""
+        def test_elsewhere(whmcs_mock, tmp_path, monkeypatch):
+            assert whmcs_mock.client(9).id == 9
+
+
+        def test_chdir(monkeypatch, tmp_path, request):
+            monkeypatch.chdir(tmp_path)
+            assert request.getfixturevalue("whmcs_mock").client(9).id == 9
+    """)
+    run(pytester, "--whmcs-mock-fixtures=nine.yaml").assert_outcomes(passed=2)
+    run(pytester, environment={"WHMCS_MOCK_FIXTURES": "nine.yaml"}).assert_outcomes(passed=2)

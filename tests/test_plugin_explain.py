@@ -277,3 +277,47 @@ def test_hostile_values(whmcs_mock: WhmcsMock, value: str) -> None:
     heading, call = whmcs_mock.report().split("\n")
     assert (heading + call).isprintable()
     assert len(heading + call) < 500
+
+
+def test_advice_for_a_late_call(pytester: pytest.Pytester) -> None:
+    """A careless call from a thread that an earlier test left behind does not fail a strict test."""
+    pytester.makepyfile("""
+        import threading
+        import requests
+        from plugin_runs import ask
+
+        go, gone = threading.Event(), threading.Event()
+
+
+        def test_leaves_a_thread(whmcs_mock):
+            def late():
+                go.wait(30)
+                requests.post(whmcs_mock.url, timeout=30)
+                gone.set()
+
+            threading.Thread(target=late).start()
+
+
+        def test_innocent(whmcs_mock):
+            go.set()
+            assert gone.wait(30)
+            assert ask(whmcs_mock.url, clientid=1).json()["result"] == "success"
+            assert "test_leaves_a_thread" in whmcs_mock.report()
+    """)
+    run(pytester, "--whmcs-mock-strict").assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "&".join(f"secret{number}=value{number}" for number in range(1500)),
+        "secret=" * 140_000,
+        "secret" * 170_000 + "=1",
+        "secret" + " " * 900_000 + "=1",
+    ],
+    ids=["many", "values", "names", "spaces"],
+)
+def test_redaction_is_no_burden(whmcs_mock: WhmcsMock, body: str) -> None:
+    """A request that is all secrets is answered like any other, before the client's patience ends."""
+    answer = requests.post(whmcs_mock.url, data=body, headers={"Content-Type": FORM}, timeout=20)
+    assert answer.json()["message"] == "Invalid or missing credentials"
