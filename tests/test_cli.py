@@ -157,7 +157,7 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize(("named", "counts"), [(False, "clients=1 credits=2"), (True, "clients=3 credits=17")])
-def test_ready(named: bool, counts: str, ledger: Path, free_port: int, log: Path) -> None:  # noqa: FBT001
+def test_ready(named: bool, counts: str, ledger: Path, free_port: int, log: Path) -> None:
     """One line on stdout says that it listens, where, and what it has."""
     with serving(log, *([str(ledger)] if named else []), "--port", str(free_port)) as server:
         assert server.ready == f"whmcs-mock ready http://127.0.0.1:{free_port}/includes/api.php {counts}\n"
@@ -261,7 +261,7 @@ def test_log_forged(log: Path) -> None:
 
 @on_posix
 @pytest.mark.parametrize(("more", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
-def test_log_colours(more: dict[str, str], coloured: bool) -> None:  # noqa: FBT001
+def test_log_colours(more: dict[str, str], coloured: bool) -> None:
     """The access log has colours on a terminal only, and with NO_COLOR not even there."""
     ours, theirs = os.openpty()
     process = subprocess.Popen(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-import whmcspy  # type: ignore[import-untyped]
+import whmcspy  # type: ignore[import-untyped]  # it has no types
 from documented import DOCUMENTED
 
 from whmcs_mock import Client, Credentials, Ledger, MockServer, load_fixtures

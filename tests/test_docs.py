@@ -143,7 +143,7 @@ class Reader:
         if before.strip() or not commands:
             snippet.fail("a console begins with $ and a command")
         for number, command in enumerate(commands, 1):
-            line, shown = re.fullmatch(r"((?:.*\\\n)*.*\n)((?s:.*))", command).groups()  # type: ignore[union-attr]
+            line, shown = re.fullmatch(r"((?:.*\\\n)*.*\n)((?s:.*))", command).groups()  # type: ignore[union-attr]  # it always matches
             last = number == len(commands)
             if last and "keeps running" in snippet.marks:
                 self.servers.enter_context(self.serving(snippet, line, shown))

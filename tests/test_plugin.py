@@ -460,7 +460,7 @@ def test_broken_action(whmcs_mock: WhmcsMock) -> None:
     """What goes wrong in a function that answers an action is told in the report, by name and in its own words."""
     answers: dict[str, Callable[[], Any]] = {"Raises": lambda: int("seven"), "Returns": lambda: None}
     for name, answer in answers.items():
-        whmcs_mock.action(name)(lambda _, answer=answer: answer())  # type: ignore[misc]
+        whmcs_mock.action(name)(lambda _, answer=answer: answer())  # type: ignore[misc]  # mypy cannot infer the default
         assert ask(whmcs_mock.url, name, identifier="known", secret="sesame").status_code == 500
     report = whmcs_mock.report()
     assert "seven" in report

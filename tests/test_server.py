@@ -115,7 +115,7 @@ def test_twice(server: MockServer) -> None:
 
 
 @pytest.mark.parametrize("listening", [True, False])
-def test_port_taken(listening: bool) -> None:  # noqa: FBT001
+def test_port_taken(listening: bool) -> None:
     """A taken port is an AddressInUseError that names host and port, until it is free."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -191,7 +191,7 @@ STALLED = {
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_stalled(tls: bool, context: ssl.SSLContext, trusting: ssl.SSLContext) -> None:  # noqa: FBT001
+def test_stalled(tls: bool, context: ssl.SSLContext, trusting: ssl.SSLContext) -> None:
     """Clients that stall block neither other clients nor stop(), which leaves no thread and no connection."""
     threads = set(threading.enumerate())
     server = MockServer(ssl_context=context if tls else None)
@@ -284,7 +284,7 @@ def test_pipelined(server: MockServer) -> None:
         (b"1.0", b"Keep-Alive", False),
     ],
 )
-def test_closed(version: bytes, said: bytes, closed: bool, server: MockServer) -> None:  # noqa: FBT001
+def test_closed(version: bytes, said: bytes, closed: bool, server: MockServer) -> None:
     """The connection is kept or closed as the client wishes, or else as its HTTP version has it, and this is said."""
     head = GET.replace(b"1.1", version) + (b"Connection: %s\r\n" % said if said else b"")
     with connected(server) as connection:
@@ -636,7 +636,7 @@ def test_ordered(server: MockServer) -> None:
 
 
 @pytest.mark.parametrize(("path", "result"), [("/hook", True), ("/elsewhere", False)])
-def test_wait(path: str, result: bool, server: MockServer) -> None:  # noqa: FBT001
+def test_wait(path: str, result: bool, server: MockServer) -> None:
     """Waiting ends once all is answered that was expected, or with the first request that was not."""
     server.expect_oneshot_request("/hook").respond_with_data("hooked")
     client = threading.Thread(target=requests.get, args=(server.url_for(path),), kwargs={"timeout": 10})

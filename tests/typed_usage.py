@@ -194,7 +194,7 @@ def test_application() -> None:
 
 def mistakes(mock: WhmcsMock, server: MockServer) -> None:
     """Make mistakes that mypy must refuse: an ignore that nothing needs is an error, too."""
-    mock.add_credit(7)  # type: ignore[call-arg]
+    mock.add_credit(7)  # type: ignore[call-arg]  # that it is an error is the test
     mock.add_credit(7, "12.50")  # type: ignore[call-arg]
     mock.add_client("7")  # type: ignore[arg-type]
     mock.add_credits(7)  # type: ignore[attr-defined]
