@@ -72,17 +72,12 @@ def _flat(body: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _flatten(key: str, value: Any, scalars: list[tuple[str, Any]]) -> None:
-    items: Iterable[tuple[Any, Any]] = ()
-    if isinstance(value, (str, Decimal, int, datetime.date)):  # the common ones first
+    if isinstance(value, str) or not isinstance(value, (Mapping, list, tuple)):
         scalars.append((key, value))
         return
+    items: Iterable[tuple[Any, Any]] = enumerate(value)
     if isinstance(value, Mapping):
         items = () if _is_empty(value) else value.items()
-    elif isinstance(value, (list, tuple)):
-        items = enumerate(value)
-    else:
-        scalars.append((key, value))
-        return
     before = len(scalars)
     for name, item in items:
         _flatten(f"{key}[{name}]", item, scalars)
