@@ -195,10 +195,10 @@ def test_application() -> None:
 def mistakes(mock: WhmcsMock, server: MockServer) -> None:
     """Make mistakes that mypy must refuse: an ignore that nothing needs is an error, too."""
     mock.add_credit(7)  # type: ignore[call-arg]  # that it is an error is the test
-    mock.add_credit(7, "12.50")  # type: ignore[call-arg]
-    mock.add_client("7")  # type: ignore[arg-type]
-    mock.add_credits(7)  # type: ignore[attr-defined]
-    mock.fail_next(404)  # type: ignore[arg-type]
-    mock.url = "elsewhere"  # type: ignore[misc]
-    mock.calls[0].status = 404  # type: ignore[misc]
-    server.action("Ping")(lambda _: "pong")  # type: ignore[arg-type, return-value]
+    mock.add_credit(7, "12.50")  # type: ignore[call-arg]  # likewise
+    mock.add_client("7")  # type: ignore[arg-type]  # likewise
+    mock.add_credits(7)  # type: ignore[attr-defined]  # likewise
+    mock.fail_next(404)  # type: ignore[arg-type]  # likewise
+    mock.url = "elsewhere"  # type: ignore[misc]  # likewise
+    mock.calls[0].status = 404  # type: ignore[misc]  # likewise
+    server.action("Ping")(lambda _: "pong")  # type: ignore[arg-type, return-value]  # likewise

@@ -31,7 +31,7 @@ class Connection:
         self.socket = socket.create_connection((server.host, server.port), timeout=20)
         self._file = self.socket.makefile("rb")
 
-    def __enter__(self) -> Connection:  # noqa: PYI034 # Self is new in Python 3.11
+    def __enter__(self) -> Connection:  # noqa: PYI034  # Self is new in Python 3.11
         return self
 
     def __exit__(

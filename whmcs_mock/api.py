@@ -25,6 +25,10 @@ Params: TypeAlias = Mapping[str, str]
 #: A function that answers an action of the user's own; it may raise ``ApiError``.
 Action: TypeAlias = Callable[[Params], Mapping[str, Any]]
 
+INVALID_IP = "Invalid IP {address}"
+AUTHENTICATION_FAILED = "Authentication Failed"
+INVALID_PERMISSIONS = 'Invalid Permissions: API action "{action}" is not allowed'
+
 _CLIENTID = re.compile(r"0*(0|[1-9][0-9]{0,17})(\.0+)?")
 _AMOUNT = re.compile(r"[0-9]{1,18}(\.[0-9]{2})?")
 _WHITE_SPACE = " \t\n\r\f\v"
@@ -62,7 +66,7 @@ def answer(params: Params, address: str, books: Books, actions: Mapping[str, Act
             raise ApiError("Empty action request", 400, why="the request names no action")
         if allowed is not None and name not in allowed:
             raise ApiError(
-                f'Invalid Permissions: API action "{name}" is not allowed',
+                INVALID_PERMISSIONS.format(action=name),
                 403,
                 why=f"the credentials allow {', '.join(sorted(allowed)) or 'nothing'}",
             )
@@ -101,7 +105,7 @@ def _check_address(params: Params, address: str, books: Books) -> None:
         why = (
             "the accesskey is another" if sent else "the address is not in access: addresses, and no accesskey was sent"
         )
-        raise ApiError(f"Invalid IP {address}", 403, why=why)
+        raise ApiError(INVALID_IP.format(address=address), 403, why=why)
 
 
 def _check_credentials(params: Params, books: Books) -> frozenset[str] | None:
@@ -125,7 +129,7 @@ def _check_credentials(params: Params, books: Books) -> frozenset[str] | None:
     if found is None:
         known = any(_same(credentials.name, params[name]) for credentials in books.credentials)
         why = f"the {secret} is not the one of that {name}" if known else f"that {name} is not"
-        raise ApiError("Authentication Failed", 403, why=f"{why} in {_sources(books)}")
+        raise ApiError(AUTHENTICATION_FAILED, 403, why=f"{why} in {_sources(books)}")
     return found.actions
 
 

@@ -23,10 +23,11 @@ from whmcs_mock.model import Books, Ledger, Profile, checked_profile
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["ENDPOINT", "MAX_BODY", "App", "Refused", "Setup", "create_app", "is_endpoint", "read_body"]
+__all__ = ["ENDPOINT", "MAX_BODY", "PLAIN", "App", "Refused", "Setup", "create_app", "is_endpoint", "read_body"]
 
 ENDPOINT = "/includes/api.php"
 MAX_BODY = 1024 * 1024  # bytes
+PLAIN = "text/plain; charset=utf-8"
 
 _METHODS = "GET, POST, HEAD, OPTIONS"
 _FORM = "application/x-www-form-urlencoded"
@@ -72,7 +73,7 @@ class Refused(Exception):
     def __init__(self, status: int, text: str, *headers: tuple[str, str], unread: bool = False) -> None:
         super().__init__(text)
         self.unread = unread
-        self.reply = Reply(status, "text/plain; charset=utf-8", f"{text}\n".encode(), headers)
+        self.reply = Reply(status, PLAIN, f"{text}\n".encode(), headers)
 
 
 class App:

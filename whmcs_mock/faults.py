@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from whmcs_mock.api import Answer, Params
+from whmcs_mock.api import AUTHENTICATION_FAILED, INVALID_IP, INVALID_PERMISSIONS, Answer, Params
 from whmcs_mock.errors import quoted
 from whmcs_mock.model import address_text
 
@@ -37,9 +37,9 @@ _PAGE = "<!DOCTYPE html>\n<html><head><title>{0}</title></head><body><h1>{0}</h1
 
 #: Answers in the API's own words.
 _ANSWERS = {
-    "invalid-ip": "Invalid IP {address}",
-    "auth-failed": "Authentication Failed",
-    "missing-permission": 'Invalid Permissions: API action "{action}" is not allowed',
+    "invalid-ip": INVALID_IP,
+    "auth-failed": AUTHENTICATION_FAILED,
+    "missing-permission": INVALID_PERMISSIONS,
 }
 #: Answers of something else than the API.
 _PAGES = {

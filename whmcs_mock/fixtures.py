@@ -99,10 +99,8 @@ class _Reader:
 
     def ledger(self, first_credit_id: int) -> Ledger:
         if self._problems:
-            files = list(dict.fromkeys(problem.path for problem in self._problems))
-            places = sorted(
-                self._problems, key=lambda problem: (files.index(problem.path), problem.line, problem.column)
-            )
+            files = {path: n for n, path in enumerate(dict.fromkeys(problem.path for problem in self._problems))}
+            places = sorted(self._problems, key=lambda problem: (files[problem.path], problem.line, problem.column))
             raise FixtureError(tuple(places))
         given = [credit[0] for credits in self._clients.values() for credit in credits if credit[0]]
         free = itertools.count(max([first_credit_id - 1, *given]) + 1)

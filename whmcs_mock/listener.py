@@ -26,7 +26,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.wsgi import LimitedStream
 
-from whmcs_mock.app import MAX_BODY, App, is_endpoint
+from whmcs_mock.app import MAX_BODY, PLAIN, App, is_endpoint
 from whmcs_mock.errors import AddressInUseError, ListenError
 from whmcs_mock.faults import ResetConnection
 from whmcs_mock.origins import Origins
@@ -35,7 +35,6 @@ __all__ = ["Listener"]
 
 _RESET = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)  # lingering for 0 s makes close() a reset
 _HEAD_DEFECTS = (MissingHeaderBodySeparatorDefect, FirstHeaderLineIsContinuationDefect, HeaderDefect)
-_PLAIN = "text/plain; charset=utf-8"
 _LINGER = 1.0  # seconds that a refused body is still read, so that the client sees the refusal
 _STOPPING = 1.0  # seconds that the end waits for answers that are being given
 
@@ -86,7 +85,7 @@ class Listener(ThreadedWSGIServer):
         origins: Origins,
         on_error: Callable[[BaseException], None],
     ) -> None:
-        self.mock, self.origins, self.on_error = app, origins, on_error
+        self.whmcs, self.origins, self.on_error = app, origins, on_error
         self._jobs: SimpleQueue[tuple[Any, Any] | None] = SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._workers: list[threading.Thread] = []
@@ -162,7 +161,7 @@ class _Handler(WSGIRequestHandler):
     server: Listener
 
     def handle(self) -> None:
-        self._opened = self.server.mock.setup
+        self._opened = self.server.whmcs.setup
         self._origin = self.server.origins.of(self.client_address[1])
         if self.rfile.peek(1)[:1] == b"\x16":  # type: ignore[attr-defined]  # a BufferedReader
             self.send_error(400, "this port speaks http, not https")
@@ -186,7 +185,7 @@ class _Handler(WSGIRequestHandler):
         phrase = HTTPStatus(code).phrase
         text = message or explain or "the request is not HTTP as whmcs-mock reads it"
         self.close_connection = True
-        self._write(f"{code} {phrase}", [("Content-Type", _PLAIN)], f"{phrase}: {text}\n".encode())
+        self._write(f"{code} {phrase}", [("Content-Type", PLAIN)], f"{phrase}: {text}\n".encode())
         self._linger()
 
     def run_wsgi(self) -> None:
@@ -263,7 +262,7 @@ class _Handler(WSGIRequestHandler):
             if not isinstance(error, Exception):  # pytest.fail(): pytest-httpserver keeps the others
                 self.server.on_error(error)
             text = f"whmcs-mock: a request handler raised {type(error).__name__}: {error}\n".encode()
-            return "500 Internal Server Error", [("Content-Type", _PLAIN)], text
+            return "500 Internal Server Error", [("Content-Type", PLAIN)], text
         return started[0], started[1], b"".join(body)
 
     def _write(self, status: str, headers: list[tuple[str, str]], body: bytes) -> None:

@@ -143,25 +143,32 @@ class MockServer(HTTPServer):
 
     def wsgi(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request: by what is expected, or else by the API."""
-        expected = self.ordered_handlers[:1] + self.oneshot_handlers + self.handlers
-        if expected:
-            try:
-                data = read_body(environ) if is_endpoint(environ["PATH_INFO"]) else Request(environ).get_data()
-            except (Refused, OSError, HTTPException):
-                return self.app(environ, start_response)  # which refuses it too
-            environ.update({"wsgi.input": BytesIO(data), "CONTENT_LENGTH": str(len(data))})
-            request = Request(environ)
-            request.get_data()
-            environ["wsgi.input"] = BytesIO(data)  # to be read once more
-            with contextlib.suppress(ValueError):  # a matcher wants JSON, and this is none
-                if any(handler.matcher.match(request) for handler in expected):
-                    response = Response.from_app(Request.application(self.application), environ)
-                    environ["wsgi.input"] = BytesIO(data)
-                    self.app.stubbed(environ, response.status_code)
-                    return response(environ, start_response)
+        if response := self._expected(environ):
+            return response(environ, start_response)
         if not is_endpoint(environ["PATH_INFO"]):
             # Told as pytest-httpserver tells it, but without what may hold a secret.
             bare = {**environ, "QUERY_STRING": "", "CONTENT_LENGTH": "0", "wsgi.input": BytesIO()}
             self.respond_nohandler(Request(bare))
             del self.assertions[:-100]
         return self.app(environ, start_response)
+
+    def _expected(self, environ: WSGIEnvironment) -> Response | None:
+        """Return what an expectation answers; None when none takes the request."""
+        expected = self.ordered_handlers[:1] + self.oneshot_handlers + self.handlers
+        if not expected:
+            return None
+        try:
+            data = read_body(environ) if is_endpoint(environ["PATH_INFO"]) else Request(environ).get_data()
+        except (Refused, OSError, HTTPException):
+            return None  # the application refuses it too
+        environ.update({"wsgi.input": BytesIO(data), "CONTENT_LENGTH": str(len(data))})
+        request = Request(environ)
+        request.get_data()
+        environ["wsgi.input"].seek(0)  # to be read once more, here and by whom it is left to
+        with contextlib.suppress(ValueError):  # a matcher wants JSON, and this is none
+            if any(handler.matcher.match(request) for handler in expected):
+                response = Response.from_app(Request.application(self.application), environ)
+                environ["wsgi.input"].seek(0)
+                self.app.stubbed(environ, response.status_code)
+                return response
+        return None
