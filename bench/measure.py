@@ -90,7 +90,10 @@ class RawClient:
         headers = dict(line.split(": ", 1) for line in lines)
         if " 200 " not in f"{status} ":
             raise RuntimeError(f"{status}: {body!r}")
-        while len(body) < int(headers["content-length"]):
+        if "content-length" in headers:
+            while len(body) < int(headers["content-length"]):
+                body += self._read()
+        while headers.get("transfer-encoding") == "chunked" and not body.endswith(b"0\r\n\r\n"):
             body += self._read()
         if headers.get("connection") == "close" or status.startswith("http/1.0"):
             self.close()

@@ -259,12 +259,17 @@ def test_many_threads(serve: Serve) -> None:
             "json",
             """{
     "result": "success",
-    "client[id]": "1",
-    "client[firstname]": "Ada",
-    "client[note]": "7",
-    "flags[0]": "3",
-    "flags[1]": "4",
-    "flags[2]": "yes"
+    "client": {
+        "id": 1,
+        "firstname": "Ada",
+        "note": "7"
+    },
+    "empty": [],
+    "flags": [
+        3,
+        "4",
+        "yes"
+    ]
 }""",
         ),
         (
@@ -298,7 +303,7 @@ def test_many_threads(serve: Serve) -> None:
     ],
 )
 def test_answer_in_fixtures(serve: Serve, profile: str, kind: str, body: str) -> None:
-    """An answer in the fixtures is written in the response type asked for; plain integers are numbers in live JSON."""
+    """An answer in the fixtures is written in the response type asked for; plain integers are numbers in JSON."""
     asked = {"action": "getCLIENTSdetails", "clientid": 1, "responsetype": kind}
     answer = post(serve(ANSWERS, profile=profile), asked)
     assert (answer.status, answer.body.decode()) == (200, body)
@@ -390,6 +395,51 @@ def test_api_error(serve: Serve, profile: str, kind: str) -> None:
     assert b"Invoice ID Not Found" in other.body
 
 
+def test_function_that_passes_on(serve: Serve) -> None:
+    """A function that returns None leaves the call to the fixtures' answers, then to the built-in action."""
+    server = serve(ANSWERS, profile="live")
+    asked: list[str] = []
+
+    def note(params: Mapping[str, str]) -> None:
+        asked.append(params["action"])
+
+    for action in ("GetCredits", "OpenTicket", "GetInvoices"):
+        server.action(action)(note)
+    assert read(server, {"action": "GetCredits", "clientid": 2})["totalresults"] == 99
+    assert read(server, {"action": "GetCredits", "clientid": 1})["totalresults"] == 0
+    assert read(server, {"action": "OpenTicket"})["message"] == "Department ID not found"
+    assert read(server, {"action": "GetInvoices"})["message"] == "Command Not Found"
+    assert asked == ["GetCredits", "GetCredits", "OpenTicket", "GetInvoices"]
+
+
+def test_parameters_in_an_answer(serve: Serve) -> None:
+    """``{{name}}`` in a text is what the call sent, empty with advice if it sent nothing; ``{{{{`` is ``{{``."""
+    server = serve("""
+answers:
+  - action: GetInvoice
+    result: {invoiceid: "{{invoiceid}}", lines: [{note: "for {{ userid }}, {{{{x}}"}], "{{key}}": 1}
+""")
+    assert read(server, {"action": "GetInvoice", "invoiceid": "5", "userid": "{{invoiceid}}"}) == {
+        "result": "success",
+        "invoiceid": "5",
+        "lines": [{"note": "for {{invoiceid}}, {{x}}"}],
+        "{{key}}": 1,
+    }
+    assert read(server, {"action": "GetInvoice"})["invoiceid"] == ""
+    sent, missed = server.world.journal.calls()
+    assert not any("was not sent, which the answer repeats" in advice for advice in sent.advice)
+    assert any(advice.startswith("invoiceid was not sent, which the answer repeats") for advice in missed.advice)
+
+
+def test_sequence(serve: Serve) -> None:
+    """The results of a sequence are given one after the other, the last one again and again, until a reset."""
+    server = serve("answers: [{action: GetInvoice, sequence: [{status: Unpaid}, {status: Paid}]}]")
+    for _ in range(2):
+        given = [read(server, {"action": "GetInvoice"}) for _ in range(3)]
+        assert given == [{"status": "Unpaid"}, {"status": "Paid"}, {"status": "Paid"}]
+        server.reset()
+
+
 @pytest.mark.parametrize("status", [204, 304])
 def test_status_without_a_body(serve: Serve, status: int) -> None:
     """A status that has no body leaves the connection readable for the next answer."""
@@ -416,8 +466,8 @@ def test_functions_come_first(serve: Serve) -> None:
 
 @pytest.mark.parametrize(
     "returned",
-    [None, "text", {"a": object()}, {"a": {1, 2}}, {"a": float("nan")}],
-    ids=["none", "text", "object", "set", "nan"],
+    ["text", {"a": object()}, {"a": {1, 2}}, {"a": float("nan")}],
+    ids=["text", "object", "set", "nan"],
 )
 def test_function_that_is_wrong(serve: Serve, returned: Any) -> None:
     """A function with a mistake is told in one line of text that names the action, and the server goes on."""
@@ -468,7 +518,7 @@ def test_values_made_in_python(serve: Serve) -> None:
             answers=(CannedAnswer("GetStats", {"a": 1}),),
         )
     )
-    assert read(server, {"action": "GetStats", "identifier": "i", "secret": "s"}) == {"result": "success", "a": "1"}
+    assert read(server, {"action": "GetStats", "identifier": "i", "secret": "s"}) == {"result": "success", "a": 1}
 
 
 @pytest.mark.parametrize(

@@ -51,12 +51,10 @@ forms = st.lists(words | st.binary(max_size=5), max_size=20).map(b"".join) | st.
     st.tuples(words, words), max_size=8
 ).map(lambda pairs: b"&".join(b"=".join(pair) for pair in pairs))
 header_bytes = st.binary(max_size=40).map(lambda data: data.replace(b"\r", b"").replace(b"\n", b""))
-content_types = (
-    st.sampled_from([FORM, f"{FORM};charset=utf-7", "multipart/form-data; boundary=b", "application/json", ""]).map(
-        str.encode
-    )
-    | header_bytes
-)
+CONTROLS = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])  # which no header may hold
+content_types = st.sampled_from(
+    [FORM, f"{FORM};charset=utf-7", "multipart/form-data; boundary=b", "application/json", ""]
+).map(str.encode) | st.binary(max_size=40).map(lambda data: data.translate(None, CONTROLS))
 parts = st.lists(
     words | st.binary(max_size=8) | st.sampled_from([b"--b\r\n", b"--b--\r\n", b"\r\n\r\n", b"\r\n", b"; "])
     | st.sampled_from([b'Content-Disposition: form-data; name="', b'"', b"filename=", b"Content-Type: "]),
@@ -196,8 +194,8 @@ def test_any_chunks(server: MockServer, path: str, pieces: list[bytes]) -> None:
 
 
 def _token(target: bytes) -> bytes:
-    """Leave out what ends the target of a request."""
-    return b"".join(target.split()).translate(None, b"\x00\x1c\x1d\x1e\x1f\x85\xa0")
+    """Leave out what a target cannot hold."""
+    return target.translate(None, bytes([*range(0x21), 0x7F]))
 
 
 # From any WSGI server.
@@ -366,7 +364,8 @@ def test_any_environment(ledger: Ledger, environ: dict[str, Any]) -> None:
     """Any environment a server may give is answered, and no exception leaves the application."""
     answer = call(create_app(ledger), **environ)
     if environ["REQUEST_METHOD"] != "HEAD":
-        check(*answer)
+        if not answer.headers["content-type"].startswith("text/html"):  # the page
+            check(*answer)
         assert answer.headers["content-length"] == str(len(answer.body))
 
 
@@ -402,4 +401,4 @@ def test_werkzeugs_test_client(profile: str) -> None:
     assert client.post(ENDPOINT, data=data, content_type=content_type).data == expected
     assert client.post(ENDPOINT, data=form, base_url="http://localhost/billing").data == expected
     assert client.post(ENDPOINT, json=form).status_code == 400
-    assert client.get("/").status_code == 404
+    assert client.get("/elsewhere").status_code == 404

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
+import hashlib
 import importlib.metadata
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote
 
 import pytest
+from command import COMMAND, Server, environment, eventually, on_posix, run, serving
 from documented import DOCUMENTED, NOT_FOUND
 
-COMMAND = [sys.executable, "-m", "whmcs_mock"]
-FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 BROKEN = "clients:\n  - id: 0\n  - {id: 2, name: Ada}\n"
-SECRETS = ("F1CKGXRIpylMfsrig3mwwdSdYUdLiFlo", "hunter2", "2ab96390c7dbe3439de74d0c9b0b1767", "secret_key_passphrase")
+PASSWORD = "hunter2hunter2"
+MD5 = hashlib.md5(PASSWORD.encode()).hexdigest()
+SECRETS = ("F1CKGXRIpylMfsrig3mwwdSdYUdLiFlo", PASSWORD, MD5, "secret_key_passphrase")
 GUARDED = """\
 credentials:
   - {identifier: D4j1dKYE3g40VROOPCGyJ9zRwP0ADJIv, secret: F1CKGXRIpylMfsrig3mwwdSdYUdLiFlo}
-  - {username: admin, password: hunter2}
+  - {username: admin, password: hunter2hunter2}
 access:
   addresses: [127.0.0.1]
   key: secret_key_passphrase
@@ -47,78 +48,6 @@ STEERING = (
     "\u2028",
     "\u202e",
 )
-on_posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither these signals nor terminals")
-
-
-def environment(**more: str) -> dict[str, str]:
-    ours = ("WHMCS_MOCK", "NO_COLOR", "FORCE_COLOR", "COLUMNS")
-    return {key: value for key, value in os.environ.items() if not key.startswith(ours)} | more
-
-
-def run(*args: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
-    return subprocess.run(
-        [*COMMAND, *args], capture_output=True, encoding="utf-8", env=environment(**more), timeout=30, check=False
-    )
-
-
-@dataclass
-class Server:
-    """A running ``whmcs-mock serve``."""
-
-    process: subprocess.Popen[str]
-    ready: str
-    log: Path
-
-    @property
-    def url(self) -> str:
-        return self.ready.split()[2]
-
-    @property
-    def address(self) -> tuple[str, int]:
-        parts = urlsplit(self.url)
-        assert parts.hostname
-        assert parts.port
-        return parts.hostname, parts.port
-
-    def request(self, method: str, path: str, body: str | None = None) -> tuple[int, str]:
-        connection = http.client.HTTPConnection(*self.address, timeout=30)
-        with contextlib.closing(connection):
-            connection.request(method, path, body, FORM)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-
-    def call(self, **params: str) -> str:
-        return self.request("POST", "/includes/api.php", urlencode(params))[1]
-
-    def stop(self) -> list[str]:
-        """End it, and return the lines of its access log."""
-        self.process.terminate()
-        self.process.wait(30)
-        return self.log.read_text("utf-8").splitlines()
-
-
-@contextlib.contextmanager
-def serving(log: Path, *args: str, **more: str) -> Iterator[Server]:
-    """Serve on a free port, unless another is named; what it writes to stderr goes to a file."""
-    port = () if "--port" in args or "WHMCS_MOCK_PORT" in more else ("--port", "0")
-    with (
-        log.open("wb") as stderr,
-        subprocess.Popen(
-            [*COMMAND, "serve", *port, *args],
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            encoding="utf-8",
-            env=environment(**more),
-        ) as process,
-    ):
-        assert process.stdout
-        try:
-            ready = process.stdout.readline()
-            assert ready, log.read_text("utf-8")
-            yield Server(process, ready, log)
-        finally:
-            process.kill()
 
 
 @pytest.fixture
@@ -160,7 +89,8 @@ def free_port() -> int:
 def test_ready(named: bool, counts: str, ledger: Path, free_port: int, log: Path) -> None:
     """One line on stdout says that it listens, where, and what it has."""
     with serving(log, *([str(ledger)] if named else []), "--port", str(free_port)) as server:
-        assert server.ready == f"whmcs-mock ready http://127.0.0.1:{free_port}/includes/api.php {counts}\n"
+        url = f"http://127.0.0.1:{free_port}/includes/api.php"
+        assert server.ready == f"whmcs-mock ready {url} {counts} actions=2 profile=documented\n"
         server.call(action="GetCredits")
         server.stop()
         assert server.process.stdout
@@ -199,7 +129,7 @@ def test_log(log: Path) -> None:
         server.call(action="getcredits", clientid="77", responsetype="xml")
         server.call(clientid="1")
         server.request("GET", "/elsewhere")
-        lines = server.stop()
+        lines = [line for line in server.stop() if line[0] != " "]
     for line, words in zip(
         lines,
         [
@@ -239,7 +169,7 @@ def test_log_secrets(guarded: Path, log: Path) -> None:
             for path in ("/includes/api.php?secret=", "/includes/api.php&secret=", "/"):
                 server.request("GET", path + secret)
         lines = server.stop()
-    assert len(lines) == len(SECRETS) * (len(calls) + 3)
+    assert len([line for line in lines if line[0] != " "]) == len(SECRETS) * (len(calls) + 3)
     assert [line for line in lines if any(secret.lower() in line.lower() for secret in SECRETS)] == []
 
 
@@ -256,7 +186,7 @@ def test_log_forged(log: Path) -> None:
         server.stop()
     lines = log.read_bytes().decode().split("\n")
     assert [line for line in lines if not line.isprintable()] == []
-    assert len(lines) == 5 * len(STEERING) + 1
+    assert len([line for line in lines if line[:1] != " "]) == 5 * len(STEERING) + 1
 
 
 @on_posix
@@ -291,6 +221,60 @@ def test_log_plain(log: Path) -> None:
     assert b"\x1b" not in log.read_bytes()
 
 
+def test_log_advice(log: Path) -> None:
+    """Each call's advice stands below its line."""
+    with serving(log) as server:
+        server.ask("POST", "/includes/api.php", '{"action": "GetCredits"}', {"Content-Type": "application/json"})
+        lines = server.stop()
+    assert len(lines) > 1
+    assert all(line.startswith("  advice: ") for line in lines[1:])
+    assert any("JSON" in line for line in lines[1:])
+
+
+def test_log_hint(log: Path) -> None:
+    """Flat keys get a hint once for each client program, in the profile documented only."""
+    flat = "/includes/api.php?action=GetCredits&clientid=1&responsetype=json"
+    with serving(log) as server:
+        for agent in ("Guzzle/7", "Guzzle/7", "curl/8", "Guzzle/7"):
+            server.ask("GET", flat, headers={"User-Agent": agent})
+        server.ask("GET", flat.replace("=1", "=99"), headers={"User-Agent": "third"})
+        server.ask("PUT", "/_mock/profile", "live")
+        server.ask("GET", flat, headers={"User-Agent": "fourth"})
+        lines = server.stop()
+    kinds = ["hint" if "hint:" in line else "call" for line in lines if "advice" not in line]
+    assert kinds == ["call", "hint", "call", "call", "hint", "call", "call", "call"]
+    assert "--profile live" in next(line for line in lines if "hint:" in line)
+
+
+def test_quiet(log: Path) -> None:
+    """With --quiet only problems are logged, such as a Host that is refused."""
+    with serving(log, "--quiet") as server:
+        server.call(action="GetCredits", clientid="1")
+        server.ask("GET", "/_mock/health", headers={"Host": "evil.example"})
+        [line] = server.stop()
+    assert "evil.example" in line
+
+
+def test_log_file(log: Path, tmp_path: Path) -> None:
+    """With --log-file the log is appended to that file, without colours."""
+    path = tmp_path / "access.log"
+    path.write_text("before\n")
+    for _ in range(2):
+        with serving(log, "--log-file", str(path), "--quiet") as server:
+            server.ask("GET", "/_mock/health", headers={"Host": "evil.example"})
+            assert server.stop() == []
+    first, second, third = path.read_text().splitlines()
+    assert (first, "evil.example" in second, "evil.example" in third) == ("before", True, True)
+
+
+def test_log_file_unusable(tmp_path: Path) -> None:
+    """A log file that cannot be opened is exit code 2 and one sentence that names it."""
+    for path in (tmp_path, tmp_path / "missing" / "x.log"):
+        done = run("serve", "--port", "0", "--log-file", str(path))
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert str(path) in done.stderr
+
+
 # serve: how it ends.
 
 
@@ -316,13 +300,35 @@ def test_signals(number: signal.Signals, log: Path) -> None:
 
 @on_posix
 def test_many_signals(log: Path) -> None:
-    """Signals that come thick and fast end it with exit code 0 all the same."""
+    """Signals that come thick and fast end it with exit code 0 all the same, until the very end."""
     for _ in range(3):
         with serving(log) as server:
-            for number in 500 * [signal.SIGINT, signal.SIGTERM]:
-                server.process.send_signal(number)
+            flood = 0
+            while server.process.poll() is None:
+                server.process.send_signal((signal.SIGINT, signal.SIGTERM)[flood % 2])
+                flood += 1
             assert server.process.wait(10) == 0
         assert log.read_text("utf-8") == ""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system does not tell what a process has open")
+def test_signals_while_loading(tmp_path: Path) -> None:
+    """Signals while fixtures are still loaded end it with exit code 0, too."""
+    pipe = tmp_path / "endless.yaml"
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR)  # so that reading it waits
+    with subprocess.Popen([*COMMAND, "serve", "--port", "0", str(pipe)], stderr=subprocess.PIPE) as process:
+        try:
+            files = Path(f"/proc/{process.pid}/fd")
+            eventually(lambda: str(pipe) in [os.path.realpath(file) for file in files.iterdir()])
+            for _ in range(100):
+                process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 0
+            assert process.stderr
+            assert process.stderr.read() == b""
+        finally:
+            process.kill()
+    os.close(writer)
 
 
 @on_posix
@@ -431,6 +437,29 @@ def test_wrong_usage(args: list[str]) -> None:
     assert done.stderr.startswith("Usage: whmcs-mock")
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        *(["serve", name, ""] for name in ("--host", "--port", "--profile", "--log-file", "--idle-timeout")),
+        ["serve", ""],
+        ["serve", "fixtures", ""],
+        ["check", ""],
+        ["call", "GetCredits", "--fixtures", ""],
+        ["call", "GetCredits", "--profile="],
+        ["health", ""],
+        ["health", "--wait", ""],
+        ["health", "--port", ""],
+    ],
+)
+def test_empty(args: list[str]) -> None:
+    """An option or path that is empty, as an unset variable of a shell leaves it, is refused in one sentence."""
+    done = run(*args)
+    assert (done.returncode, done.stdout) == (2, "")
+    last = done.stderr.splitlines()[-1]
+    assert "it is empty" in last
+    assert next((arg for arg in args[1:] if arg.startswith("--")), "").rstrip("=") in last
+
+
 @pytest.mark.parametrize(("name", "value"), [("PORT", "http"), ("PROFILE", "real")])
 def test_wrong_environment(name: str, value: str) -> None:
     """Wrong usage by the environment is exit code 2 too, and the variable is named."""
@@ -452,7 +481,8 @@ def test_environment(ledger: Path, guarded: Path, free_port: int, log: Path) -> 
         "WHMCS_MOCK_FIXTURES": os.pathsep.join([str(ledger), str(guarded)]),
     }
     with serving(log, **more) as server:
-        assert server.ready == f"whmcs-mock ready http://localhost:{free_port}/includes/api.php clients=3 credits=0\n"
+        url = f"http://localhost:{free_port}/includes/api.php"
+        assert server.ready == f"whmcs-mock ready {url} clients=3 credits=0 actions=2 profile=live\n"
         assert server.call(action="GetCredits") == "result=error;message=Invalid or missing credentials"
     assert run("check", **more).stdout == "ok: 2 files, 3 clients, 0 credits\n"
     assert run("call", "GetCredits", **more).stdout.rstrip() == "result=error;message=Invalid or missing credentials"
@@ -499,29 +529,198 @@ def test_check(ledger: Path) -> None:
 def test_call(args: list[str], answer: str) -> None:
     """Call prints the answer that a server would give."""
     done = run("call", "GetCredits", *args)
-    assert (done.returncode, done.stdout.removesuffix("\n"), done.stderr) == (0, answer, "")
+    assert (done.returncode, done.stdout.removesuffix("\n")) == (0, answer)
 
 
 def test_call_with_fixtures(ledger: Path, guarded: Path) -> None:
     """Call takes fixtures by --fixtures, as often as wished, and their credentials as parameters."""
     (ledger / "a.yaml").unlink()
     paths = [f"--fixtures={ledger}", "--fixtures", str(guarded)]
-    login = ["username=admin", "password=2ab96390c7dbe3439de74d0c9b0b1767"]
+    login = ["username=admin", f"password={MD5}"]
     assert '"totalresults": "0"' in run("call", "getcredits", *login, "clientid=3", *paths).stdout
     assert "Authentication Failed" in run("call", *paths, "getcredits", login[0], "password=x").stdout
 
 
+def test_call_tells_why() -> None:
+    """Call tells on stderr why it is answered so, and the advice."""
+    first, *rest = run("call", "GetCredits", "clientid=7").stderr.splitlines()
+    assert re.match("why: .*7", first)
+    assert all(line.startswith("advice: ") for line in rest)
+    assert any("responsetype=json" in line for line in rest)
+
+
+def test_call_secrets(guarded: Path) -> None:
+    """Call tells no secret on stderr."""
+    for secret in SECRETS:
+        done = run("call", secret, "username=admin", f"password={secret}", f"{secret}=1", "--fixtures", str(guarded))
+        assert secret not in done.stderr
+        assert done.returncode == 0
+
+
+OUTPUTS = [
+    ["check"],
+    ["call", "GetCredits", "clientid=1"],
+    ["schema"],
+    ["serve", "--port", "0"],
+    ["--help"],
+    ["serve", "--help"],
+    ["--version"],
+]
+
+
 @on_posix
-@pytest.mark.parametrize("args", [["check"], ["call", "GetCredits", "clientid=1"], ["--help"]])
-def test_stdout_gone(args: list[str]) -> None:
-    """A reader who goes away, as head does, is no reason for a traceback."""
+@pytest.mark.parametrize("args", OUTPUTS)
+def test_output_closed(args: list[str]) -> None:
+    """A reader who goes away, as head does, is exit code 4 and one sentence."""
     with subprocess.Popen(
         [*COMMAND, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=environment()
     ) as process:
         assert process.stdout
         assert process.stderr
         process.stdout.close()
-        assert process.stderr.read() == ""
+        told = process.stderr.read()
+        assert (process.wait(20), told) == (4, "whmcs-mock: cannot write the output: Broken pipe\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("args", OUTPUTS)
+def test_output_full(args: list[str]) -> None:
+    """A full disk is exit code 4 and one sentence, also where that cannot be written either."""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*COMMAND, *args], stdout=full, stderr=subprocess.PIPE, env=environment(), check=False)
+        assert (done.returncode, done.stderr.count(b"\n"), b"No space left" in done.stderr) == (4, 1, True)
+        done = subprocess.run([*COMMAND, *args], stdout=full, stderr=full, env=environment(), check=False)
+        assert done.returncode == 4
+
+
+def test_check_many(tmp_path: Path) -> None:
+    """Of many problems the first 50 are shown, and how many more there are."""
+    path = tmp_path / "many.yaml"
+    path.write_text("clients:\n" + "  - id: 0\n" * 70)
+    done = run("check", str(path))
+    assert (done.returncode, done.stderr) == (1, "")
+    assert (len(done.stdout.splitlines()), done.stdout.splitlines()[-1]) == (51, "and 20 more")
+
+
+def test_check_counts(tmp_path: Path) -> None:
+    """Check counts files, clients, credits, answers and actions."""
+    (tmp_path / "a.yaml").write_text("clients: [{id: 1, credits: [{date: 2020-01-01, amount: 1}]}, {id: 2}]")
+    (tmp_path / "b.yaml").write_text("answers: [{action: a, result: {}}, {action: b, result: {}}]")
+    pages = Path(__file__).parent / "pages"
+    done = run("check", str(tmp_path), str(pages))
+    assert done.stdout == "ok: 3 files, 2 clients, 1 credit, 2 answers, 3 actions\n"
+
+
+def test_check_warnings(tmp_path: Path) -> None:
+    """What is probably a mistake is a warning, and exit code 0."""
+    path = tmp_path / "a.yaml"
+    path.write_text("answers: [{action: a, result: {result: sucess}}]\n")
+    done = run("check", str(path))
+    first, last = done.stdout.splitlines()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert first.startswith(f"{path}:1:40: warning: ")
+    assert "did you mean success" in first
+    assert last.startswith("ok: 1 file")
+
+
+@on_posix
+def test_check_pipe(tmp_path: Path) -> None:
+    """A pipe is read like a file, and one to which nothing writes does not hang it."""
+    pipe = tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+    assert run("check", str(pipe)).returncode == 1
+    piped = subprocess.run(
+        [*COMMAND, "check", "/dev/stdin"], input=b"clients: [{id: 1}]", capture_output=True, check=False
+    )
+    assert piped.stdout == b"ok: 1 file, 1 client, 0 credits\n"
+
+
+def on_terminal(*args: str, stderr: bool = False) -> str:
+    """Run the command to its end, with stdout or stderr on a terminal, and return what it shows there."""
+    ours, theirs = os.openpty()
+    stdout = subprocess.DEVNULL if stderr else theirs
+    with subprocess.Popen([*COMMAND, *args], stdout=stdout, stderr=theirs, env=environment(TERM="xterm")) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # how Linux tells the end of a terminal
+            while more := os.read(ours, 65536):
+                shown += more
+        process.wait(30)
+    os.close(ours)
+    return shown.decode().replace("\r\n", "\n")
+
+
+@on_posix
+@pytest.mark.parametrize("command", [["check"], ["serve", "--port", "0"]])
+def test_caret(command: list[str], tmp_path: Path) -> None:
+    """On a terminal each problem has its line of the file, with a caret where it is; elsewhere it has not."""
+    path = tmp_path / "broken.yaml"
+    path.write_text(BROKEN)
+    first, line, caret, second, other, below = on_terminal(
+        *command, str(path), stderr=command[0] == "serve"
+    ).splitlines()
+    assert first.startswith(f"{path}:2:9: ")
+    assert (line, caret) == ("      - id: 0", "            ^")
+    assert second.startswith(f"{path}:3:13: ")
+    assert (other, below) == ("      - {id: 2, name: Ada}", "                ^")
+    assert len(run("check", str(path)).stdout.splitlines()) == 2
+
+
+@on_posix
+@pytest.mark.parametrize(
+    "text",
+    [
+        "credentials:\n  - identifier: a\n    secret: sesame-1234\n    secret: sesame-1234\n",
+        "credentials:\n- identifier: a\n  secret:\n    [sesame-1234]\n",
+        "access:\n  key: [sesame-1234]\n",
+        "access:\n  key:\n    [sesame-1234]\n",
+        "acess:\n  kee: sesame-1234\n  kee: sesame-1234\n",
+        'credentails: [{identifer: a, secert: "sesame-1234", secert: "sesame-1234"}]\n',
+        '{"clients": [],\n"credentials": [{"identifier": "a",\n"secret":\n["sesame-1234"]}]}',
+        "clients: []\nanswers:\n  - action: a\n    result: {}\n    params:\n      secret:\n        [sesame-1234]\n",
+        "answers:\n  - action: a\n    result: {}\n    params: {\n            token:\n        [sesame-1234]}\n",
+        "clients: [{id: 0}] # the password is sesame-1234\n",
+        "credentials:\n  - {identifier: a, secret: sesame-1234\n",
+    ],
+)
+def test_caret_secrets(text: str, tmp_path: Path) -> None:
+    """A line that may hold a secret is never shown."""
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    shown = on_terminal("check", str(path))
+    assert f"{path}:" in shown
+    assert "ok: " not in shown
+    assert "sesame" not in shown
+
+
+@on_posix
+def test_caret_in_json(tmp_path: Path) -> None:
+    """A JSON file without secrets has its lines shown, too; a tab counts as one column."""
+    path = tmp_path / "broken.json"
+    path.write_text('{"clients": [\n\t{"id": 0}\n]}')
+    assert '     {"id": 0}\n            ^\n' in on_terminal("check", str(path))
+
+
+@on_posix
+def test_caret_beside_secrets(tmp_path: Path) -> None:
+    """A line among clients is shown, also in a file that has secrets elsewhere."""
+    path = tmp_path / "broken.yaml"
+    path.write_text(f"{GUARDED}    credits:\n    - amount: 1,50\n      date: 2020-01-01\n")
+    assert "        - amount: 1,50\n                  ^\n" in on_terminal("check", str(path))
+
+
+@on_posix
+def test_progress(tmp_path: Path) -> None:
+    """When loading takes over a second, a terminal shows how far it is; the line is wiped at the end."""
+    path = tmp_path / "large.json"
+    credits = [{"date": "2020-01-01", "amount": "1.00", "description": "x"}] * 100_000
+    path.write_text(json.dumps({"clients": [{"id": 1, "credits": credits}]}))
+    shown = on_terminal("call", "GetCredits", "clientid=2", "--fixtures", str(path), stderr=True)
+    counted = re.findall(r"\rloading: ([0-9,]+) credits", shown)
+    assert counted
+    assert sorted(counted, key=lambda count: int(count.replace(",", ""))) == counted
+    assert re.search(r"\r +\rwhy: ", shown)
+    assert "loading" not in run("call", "GetCredits", "--fixtures", str(path)).stderr
 
 
 # Help.
@@ -557,3 +756,68 @@ def test_help_environment() -> None:
     shown = run("serve", "--help").stdout
     for option in ("HOST", "PORT", "PROFILE", "FIXTURES"):
         assert f"WHMCS_MOCK_{option}" in shown
+
+
+# health.
+
+
+def test_health(log: Path, free_port: int) -> None:
+    """Health is exit code 0 for a server that is well, by whatever URL of it, or its host and port."""
+    with serving(log, "--port", str(free_port)) as server:
+        base = server.url.removesuffix("/includes/api.php")
+        urls = [
+            "",
+            "/",
+            "/world/a",
+            "/world/a/includes/api.php",
+            "/includes/api.php",
+            "/_mock/",
+            "/world/a/_mock/health",
+        ]
+        for args in (*([base + url] for url in urls), [base.removeprefix("http://")], ["--port", str(free_port)]):
+            done = run("health", *args)
+            assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
+        assert run("health", WHMCS_MOCK_HOST="0.0.0.0", WHMCS_MOCK_PORT=str(free_port)).returncode == 0
+
+
+def test_health_problems(tmp_path: Path, log: Path) -> None:
+    """Problems are exit code 1 and their lines."""
+    path = tmp_path / "a.yaml"
+    path.write_text("clients: [{id: 1}]")
+    with serving(log, str(path)) as server:
+        path.write_text("clients: [{id: 0}]")
+        eventually(lambda: server.ask("GET", "/_mock/health").json["problems"])
+        done = run("health", server.url)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{path}:1:16: " in done.stderr
+
+
+def test_health_unreachable(log: Path, free_port: int) -> None:
+    """A server that does not answer, or not as whmcs-mock, is exit code 1 and one sentence with the URL."""
+    with serving(log, "--no-control") as server:
+        for url in (f"http://127.0.0.1:{free_port}", "http://a..b", server.url):
+            done = run("health", url)
+            assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+            assert url in done.stderr
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://127.0.0.1", "http://", "http://[", "http://127.0.0.1:99999", "http://127.0.0.1:x"]
+)
+def test_health_wrong_url(url: str) -> None:
+    """What is no URL is wrong usage, however long it is to wait."""
+    done = run("health", url, "--wait", "20")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert url in done.stderr
+
+
+def test_health_wait(log: Path, free_port: int) -> None:
+    """With --wait it waits for a server that is about to start."""
+    done: list[int] = []
+    waiting = threading.Thread(
+        target=lambda: done.append(run("health", f"127.0.0.1:{free_port}", "--wait", "20").returncode)
+    )
+    waiting.start()
+    with serving(log, "--port", str(free_port)):
+        waiting.join(25)
+    assert done == [0]

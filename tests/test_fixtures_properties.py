@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
+from core_schema import core_schema
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from whmcs_mock import Access, CannedAnswer, Client, Credentials, Credit, FixtureError, Ledger, load_fixtures
+from whmcs_mock.fixtures import dump_clients, json_schema, parse_fixtures
+from whmcs_mock.ledger import FAULTS, FaultRule
 
 CANARY = "Zq7hunter2"  # a secret that no message may hold
 
@@ -50,9 +55,16 @@ Dumper.add_representer(
 )
 
 
+VALIDATOR = jsonschema.Draft202012Validator(json_schema())
+
+
 def dump(content: dict[str, Any], style: dict[str, Any]) -> bytes:
-    """Write YAML, with an anchor for what stands in it twice; long lines are not folded, since PyYAML does it wrong."""
+    """Write YAML, with an anchor for what stands in it twice; long lines are not folded, since PyYAML does it wrong.
+
+    The JSON Schema takes whatever is written here.
+    """
     text: str = yaml.dump(content, Dumper=Dumper, sort_keys=False, width=10**6, **style)
+    VALIDATOR.validate(core_schema(text))
     return text.encode()
 
 
@@ -143,6 +155,44 @@ def test_clients_are_read_back(load: Load, written: list[dict[str, Any]], style:
 
 
 @settings(deadline=None)
+@given(written=clients())
+def test_clients_are_posted_again(written: list[dict[str, Any]]) -> None:
+    """Clients as they are dumped are JSON that the schema takes, and that is read back as the same clients."""
+    dumped = dump_clients(numbered(written))
+    VALIDATOR.validate(dumped)
+    assert parse_fixtures(json.dumps(dumped).encode()).clients == numbered(written)
+
+
+HEADER_NAMES = st.sampled_from(["Retry-After", "X-A", "x_b", "Content-Type"])
+
+
+@settings(deadline=None)
+@given(
+    rules=st.lists(
+        st.fixed_dictionaries(
+            {"fault": st.sampled_from(FAULTS)},
+            optional={
+                "status": st.integers(200, 599),
+                "body": TEXTS,
+                "headers": st.dictionaries(HEADER_NAMES, st.text("az09 /", max_size=5), max_size=2),
+                "seconds": st.integers(0, 999_999),
+                "action": st.sampled_from(["addcredit", "getcredits"]),
+                "clientid": IDS,
+                "params": st.dictionaries(NAMES, TEXTS, max_size=2),
+                "times": IDS,
+            },
+        ),
+        max_size=3,
+    ),
+    style=PLAIN_STYLES,
+)
+def test_faults_are_read_back(load: Load, rules: list[dict[str, Any]], style: dict[str, Any]) -> None:
+    """Rules for faults keep every key."""
+    expected = [FaultRule(**{**rule, "body": rule["body"].encode() if "body" in rule else None}) for rule in rules]
+    assert loaded(load(dump({"faults": rules}, style))).faults == tuple(expected)
+
+
+@settings(deadline=None)
 @given(
     pairs=st.dictionaries(
         st.tuples(st.booleans(), NAMES), st.tuples(NAMES, st.none() | st.lists(NAMES, max_size=2)), max_size=3
@@ -173,7 +223,7 @@ def test_credentials_are_read_back(
 RESULTS = st.dictionaries(
     TEXTS,
     st.recursive(
-        TEXTS | st.integers(-(10**18) + 1, 10**18 - 1),
+        TEXTS | st.integers(-(10**18) + 1, 10**18 - 1) | st.booleans() | st.none(),
         lambda values: st.lists(values, max_size=3) | st.dictionaries(TEXTS, values, max_size=3),
         max_leaves=8,
     ),
@@ -191,7 +241,7 @@ RESULTS = st.dictionaries(
 def test_answers_are_read_back(
     load: Load, answers: list[tuple[str, dict[str, str], dict[str, Any], int]], style: dict[str, Any]
 ) -> None:
-    """Canned answers keep every key, text and whole number, and their order."""
+    """Canned answers keep every key, text, integer, boolean and null, and their order, in YAML and in JSON."""
     written = [
         {"action": action, "params": params, "result": result, "status": status}
         for action, params, result, status in answers
@@ -199,12 +249,15 @@ def test_answers_are_read_back(
     expected = [CannedAnswer(action.lower(), result, params, status) for action, params, result, status in answers]
     read = loaded(load(dump({"answers": written}, style))).answers
     assert read == tuple(expected)
-    assert [list(answer.result) for answer in read] == [list(answer.result) for answer in expected]
+    assert [list(answer.result or ()) for answer in read] == [list(answer.result or ()) for answer in expected]
+    body = json.dumps({"answers": written}, indent="\t").encode()
+    assert parse_fixtures(body).answers == tuple(expected)
 
 
 # Any bytes.
 
 PIECES = [
+    *("faults:", "fault:", "slow", "times:", "headers:", "body:", "seconds:", "sequence:", "message:", "true", "null"),
     *("clients:", "credentials:", "access:", "answers:", "admins:", "x-a:", "clientz:", "id:", "credits:", "date:"),
     *("amount:", "identifier:", "secret:", "username:", "password:", "key:", "addresses:", "actions:", "action:"),
     *("result:", "params:", "status:", "<<:", "?", ":", "-", ",", "{", "}", "[", "]", "#", "|", ">-", "'", '"'),
@@ -235,6 +288,7 @@ PIECES = [
         "😀",
         "\\",
         '"\\ud800"',
+        '"\\ud83d\\ude00"',
         '"\\U00110000"',
         '"\\x00"',
         "127.0.0.1",
@@ -249,6 +303,11 @@ answers:
 - action: GetInvoices
   params: {userid: 1}
   result: {result: success, invoices: {invoice: [{id: 1}, *a]}}
+- {action: GetInvoice, sequence: [{a: true}, {a: null}]}
+faults:
+- {fault: slow, seconds: 2, action: AddCredit, clientid: 1, times: 1}
+- {status: 520, body: "<b>", headers: {Retry-After: "3"}, params: {a: 1}}
+- {message: Invoice ID Not Found}
 admins: [1]
 clients:
 - id: 1
@@ -259,13 +318,16 @@ clients:
     relid: 7
 - {id: 2}
 """
+HONEST_JSON = json.dumps(
+    yaml.safe_load(HONEST.replace("2016-01-01", "'2016-01-01'").replace("2016-02-29", "'2016-02-29'"))
+)
 SOUP = st.lists(st.sampled_from(PIECES), max_size=30).map("".join)
 
 
 @st.composite
 def damaged(draw: st.DrawFn) -> str:
     """Draw a fixture file in which some stretches are replaced."""
-    text = HONEST
+    text = draw(st.sampled_from([HONEST, HONEST, HONEST_JSON]))
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(text)))
         end = start + draw(st.integers(0, 12))
@@ -304,7 +366,7 @@ def test_any_bytes_load_or_tell_what_is_wrong(load: Load, content: bytes) -> Non
         assert 1 <= column <= len(text[line - 1]) + 1
         assert message
         assert message.isprintable()
-        assert len(message) < 250
+        assert len(message) < 330
     assert list(problems) == sorted(problems, key=lambda problem: (problem.line, problem.column))
 
 

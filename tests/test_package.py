@@ -104,7 +104,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_wheel(wheel: Path) -> None:
-    """The wheel is pure, and holds the package, its typing marker, the documented example and the licence."""
+    """The wheel is pure, and holds the package, its typing marker, its page, the documented example and the licence."""
     version = whmcs_mock.__version__
     assert wheel.name == f"whmcs_mock-{version}-py3-none-any.whl"
     with zipfile.ZipFile(wheel) as archive:
@@ -114,7 +114,12 @@ def test_wheel(wheel: Path) -> None:
     assert example == (ROOT / "fixtures" / "documented.yaml").read_bytes()
     assert {"whmcs_mock/py.typed", f"whmcs_mock-{version}.dist-info/licenses/LICENSE"} <= {*names}
     assert {name.partition("/")[0] for name in names} == {"whmcs_mock", f"whmcs_mock-{version}.dist-info"}
-    assert {Path(name).suffix for name in names if name.startswith("whmcs_mock/")} == {".py", ".typed", ".yaml"}
+    assert {Path(name).suffix for name in names if name.startswith("whmcs_mock/")} == {
+        ".html",
+        ".py",
+        ".typed",
+        ".yaml",
+    }
     assert about["Requires-Python"] == ">=3.10"
     assert about["License-Expression"] == "MIT"
     assert {"test", "dev", "tls"} <= {*about.get_all("Provides-Extra", [])}

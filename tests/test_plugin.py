@@ -88,116 +88,6 @@ def test_isolation(pytester: pytest.Pytester) -> None:
     run(pytester, "-Wdefault::UserWarning").assert_outcomes(passed=4, warnings=1)
 
 
-def test_late_calls(pytester: pytest.Pytester) -> None:
-    """A call that an earlier test began, or whose thread it left behind, is shown with the name of that test."""
-    pytester.makepyfile("""
-        import threading
-
-        import requests
-        from plugin_runs import ask
-
-        second = threading.Event()
-        threads = []
-        kept = requests.Session()
-
-
-        def spawn(function, *args):
-            threads.append(threading.Thread(target=function, args=args))
-            threads[-1].start()
-
-
-        def later(url):
-            assert second.wait(30)
-            ask(url, "FromThread")
-
-
-        def test_first(whmcs_mock):
-            entered = threading.Event()
-
-            @whmcs_mock.action("InFlight")
-            def in_flight(params):
-                entered.set()
-                assert second.wait(30)
-                return {}
-
-            kept.post(whmcs_mock.url, data={"action": "Kept"}, timeout=30)
-            spawn(ask, whmcs_mock.url, "InFlight")
-            assert entered.wait(30)
-            spawn(later, whmcs_mock.url)
-
-
-        def test_second(whmcs_mock):
-            ask(whmcs_mock.url, "Own")
-            spawn(ask, whmcs_mock.url, "OwnThread")
-            kept.post(whmcs_mock.url, data={"action": "Kept"}, timeout=30)
-            kept.close()
-            second.set()
-            for thread in threads:
-                thread.join()
-            for action, test in (("Own", ""), ("OwnThread", ""), ("FromThread", "::test_first"), ("Kept", "::test_first")):
-                late = whmcs_mock.assert_called_once(action).late
-                assert test in late and bool(test) == bool(late), action
-            assert "InFlight" in whmcs_mock.report()
-            assert whmcs_mock.report().count("::test_first") == 3
-    """)
-    run(pytester).assert_outcomes(passed=2)
-
-
-def test_calls_in_flight(pytester: pytest.Pytester) -> None:
-    """A call that is still being answered when its test ends touches nothing of the next test."""
-    pytester.makepyfile("""
-        import threading
-        import time
-
-        from plugin_runs import ask
-
-        threads = []
-
-
-        def test_first(whmcs_mock):
-            whmcs_mock.fail_next("slow", seconds=300)
-            calling = {"clientid": 1, "amount": "5.00"}
-            threads.append(threading.Thread(target=ask, args=[whmcs_mock.url, "AddCredit"], kwargs=calling))
-            threads[0].start()
-            while whmcs_mock.balance(1) == 0:
-                time.sleep(0.01)
-
-
-        def test_second(whmcs_mock):
-            threads[0].join()
-            assert whmcs_mock.balance(1) == 0
-            whmcs_mock.assert_not_called()
-    """)
-    run(pytester).assert_outcomes(passed=2)
-
-
-def test_not_late(pytester: pytest.Pytester) -> None:
-    """A call from a thread that a fixture of this module started is not taken for one of an earlier test."""
-    pytester.makepyfile("""
-        from concurrent.futures import ThreadPoolExecutor
-
-        import pytest
-        from plugin_runs import ask
-
-
-        @pytest.fixture(scope="module")
-        def worker():
-            with ThreadPoolExecutor(1) as pool:
-                pool.submit(int).result()
-                yield pool
-
-
-        def test_first(whmcs_mock):
-            pass
-
-
-        def test_second(worker, whmcs_mock):
-            worker.submit(ask, whmcs_mock.url).result()
-            assert [call.late for call in whmcs_mock.calls] == [""]
-    """)
-    run(pytester).assert_outcomes(passed=2)
-
-
 def test_reset_is_constant() -> None:
     """A reset takes the same time for ten clients and for a hundred thousand."""
     few, many = (MockServer(Ledger([Client(id) for id in range(1, count + 1)])) for count in (10, 100_000))
@@ -215,13 +105,13 @@ def test_marked_files_are_read_once(pytester: pytest.Pytester) -> None:
 
         pytestmark = pytest.mark.whmcs_mock(fixtures="extra.yaml")
         opened = []
-        sys.addaudithook(lambda event, args: event == "open" and str(args[0]).endswith("extra.yaml") and opened.append(args))
+        sys.addaudithook(lambda event, args: event == "open" and str(args[0]).endswith("extra.yaml") and opened.append(args[1]))
 
 
         @pytest.mark.parametrize("number", range(3))
         def test_marked(whmcs_mock, number):
             assert whmcs_mock.client(30)
-            assert len(opened) == 1
+            assert opened.count(None) == 1  # os.open
     """)
     run(pytester).assert_outcomes(passed=3)
 
@@ -276,8 +166,10 @@ def test_ways_of_testing(pytester: pytest.Pytester) -> None:
         class TestPlain:
             def test_urls(self, early, module, klass, whmcs_mock):
                 assert early == {"result": "success", "newbalance": "1.00"}
-                assert module == whmcs_mock.url == klass + "/includes/api.php"
+                assert module == klass + "/includes/api.php"
                 assert whmcs_mock.balance(1) == 0 and whmcs_mock.calls == []
+                ask(module, "AddCredit", clientid=1, amount="1.00")
+                assert whmcs_mock.balance(1) == 1
 
 
         @pytest.mark.asyncio
@@ -310,7 +202,7 @@ def test_xdist(pytester: pytest.Pytester) -> None:
         def test_worker(whmcs_mock, number):
             assert ask(whmcs_mock.url, "AddCredit", clientid=1, amount="1.00").json()["newbalance"] == "1.00"
             whmcs_mock.assert_called_once("AddCredit")
-            Path(f"{number}.seen").write_text(os.environ["PYTEST_XDIST_WORKER"] + " " + whmcs_mock.url)
+            Path(f"{number}.seen").write_text(os.environ["PYTEST_XDIST_WORKER"] + " " + whmcs_mock.server.url)
     """)
     run(pytester, "-n2", plugins=("whmcs_mock", "xdist")).assert_outcomes(passed=6)
     seen = {path.read_text() for path in pytester.path.glob("*.seen")}
@@ -397,6 +289,19 @@ def test_remove_client(whmcs_mock: WhmcsMock) -> None:
     assert call(whmcs_mock, clientid=1)["totalresults"] == "0"
 
 
+def test_ids_as_text(whmcs_mock: WhmcsMock) -> None:
+    """An id may be given as text, as it comes out of an answer; what is no id is said to be an integer."""
+    mock: Any = whmcs_mock
+    mock.add_credit("7", amount="1.00")
+    assert (mock.client("7").id, mock.balance("7"), len(mock.credits("7"))) == (7, 1, 1)
+    mock.fail_next("maintenance", clientid="7")
+    assert ask(mock.url, clientid=7).status_code == 503
+    mock.remove_client("7")
+    for wrong in ("seven", "", None, 1.5, -1):
+        with pytest.raises(ValueError, match="an id is a positive integer"):
+            mock.add_credit(wrong, amount="1.00")
+
+
 def test_unknown_client(whmcs_mock: WhmcsMock) -> None:
     """Whatever is asked of an unknown client names it and the way out."""
     for ask_for in (whmcs_mock.client, whmcs_mock.credits, whmcs_mock.balance, whmcs_mock.remove_client):
@@ -452,21 +357,51 @@ def test_action(whmcs_mock: WhmcsMock) -> None:
             raise ApiError("Invoice ID Not Found")
         return {"invoiceid": 5, "total": Decimal("9.9")}
 
-    assert call(whmcs_mock, "getinvoice", invoiceid=5) == {"result": "success", "invoiceid": "5", "total": "9.90"}
+    assert call(whmcs_mock, "getinvoice", invoiceid=5) == {"result": "success", "invoiceid": 5, "total": "9.90"}
     assert call(whmcs_mock, "GetInvoice", invoiceid=6) == {"result": "error", "message": "Invoice ID Not Found"}
 
 
 def test_broken_action(whmcs_mock: WhmcsMock) -> None:
-    """What goes wrong in a function that answers an action is told in the report, by name and in its own words."""
-    answers: dict[str, Callable[[], Any]] = {"Raises": lambda: int("seven"), "Returns": lambda: None}
+    """What goes wrong in a function that answers an action is told in the report, at the function's own line."""
+    answers: dict[str, Callable[[], Any]] = {"Raises": lambda: int("seven"), "Returns": lambda: "a text"}
     for name, answer in answers.items():
-        whmcs_mock.action(name)(lambda _, answer=answer: answer())  # type: ignore[misc]  # mypy cannot infer the default
+        whmcs_mock.action(name)(lambda _, answer=answer: answer())
         assert ask(whmcs_mock.url, name, identifier="known", secret="sesame").status_code == 500
-    report = whmcs_mock.report()
-    assert "seven" in report
-    assert "None" in report.partition("Returns")[2]
-    assert len(whmcs_mock.complaints()) == 2
+    raised, returned = whmcs_mock.problems()
+    assert "seven" in raised
+    assert f'File "{__file__}", line ' in raised
+    assert "in <lambda>" in raised
+    assert "whmcs_mock/" not in raised
+    assert "it returned str; return a mapping, or None" in returned
+    assert raised in whmcs_mock.report()
     whmcs_mock.server.handler_errors.clear()
+
+
+def test_action_without_a_name(whmcs_mock: WhmcsMock) -> None:
+    """A function given to ``action`` in place of a name is a TypeError that shows what to write."""
+    action: Any = whmcs_mock.action
+    with pytest.raises(TypeError, match=r'write @action\("GetInvoice"\), not @action'):
+
+        @action  # type: ignore[untyped-decorator]  # that it is wrong is the test
+        def invoice(_params: Mapping[str, str]) -> dict[str, object]:
+            return {}
+
+
+def test_reset_and_clear_calls(whmcs_mock: WhmcsMock) -> None:
+    """``clear_calls`` forgets the calls alone; ``reset`` restores the fixtures and the test's profile, too."""
+    whmcs_mock.profile = "live"
+    whmcs_mock.action("GetInvoice")(lambda _: {})
+    whmcs_mock.add_client(8)
+    call(whmcs_mock, clientid=8)
+    whmcs_mock.clear_calls()
+    assert whmcs_mock.calls == []
+    assert call(whmcs_mock, clientid=8)["result"] == "success"
+    whmcs_mock.fail_next("maintenance", times=None)
+    whmcs_mock.reset()
+    assert (whmcs_mock.calls, whmcs_mock.profile) == ([], "documented")
+    assert call(whmcs_mock, clientid=8)["message"] == "Client ID Not Found"
+    assert call(whmcs_mock, "GetInvoice")["message"] == "Command Not Found"
+    assert len(whmcs_mock.calls) == 2
 
 
 # Asserting.
@@ -543,10 +478,10 @@ def test_assertions_that_fail(whmcs_mock: WhmcsMock) -> None:
 @pytest.mark.parametrize(
     ("wanted", "params", "nearest"),
     [
-        ("GetCredit", {"clientid": 1}, 'call 1: the action was "GetCredits", not "GetCredit"'),
-        ("GetCredits", {"clientid": 2}, 'call 1: clientid was "1", not "2"'),
-        ("AddCredit", {"clientid": 7, "amount": "2.00"}, 'call 2: amount was "1.00", not "2.00"'),
-        ("AddCredit", {"clientid": 7, "adminid": 1}, "call 2: adminid was not sent"),
+        ("GetCredit", {"clientid": 1}, 'call 1: the action was "GetCredits" (expected "GetCredit")'),
+        ("GetCredits", {"clientid": 2}, 'call 1: clientid was "1" (expected "2")'),
+        ("AddCredit", {"clientid": 7, "amount": "2.00"}, 'call 2: amount was "1.00" (expected "2.00")'),
+        ("AddCredit", {"clientid": 7, "adminid": 1}, 'call 2: adminid was not sent (expected "1")'),
     ],
 )
 def test_nearest_miss(whmcs_mock: WhmcsMock, wanted: str, params: dict[str, Any], nearest: str) -> None:
@@ -557,11 +492,13 @@ def test_nearest_miss(whmcs_mock: WhmcsMock, wanted: str, params: dict[str, Any]
 
 
 def test_assert_on_a_secret(whmcs_mock: WhmcsMock) -> None:
-    """A secret, which the journal does not keep, cannot be asked for, and is not shown by the refusal."""
+    """An assertion compares a secret as it was sent, and never shows it."""
     call(whmcs_mock)
-    with pytest.raises(ValueError, match="secret is not kept") as refusal:
-        whmcs_mock.assert_called("GetCredits", secret="sesame", clientid=9)
-    assert "sesame" not in str(refusal.value)
+    assert whmcs_mock.assert_called_once("GetCredits", secret="sesame").params["secret"] == "***"
+    message = failed(whmcs_mock.assert_called, "GetCredits", secret="another")
+    assert 'secret was "***" (expected "***")' in message
+    assert "sesame" not in message
+    assert "another" not in message
 
 
 def test_ids_are_numbered_on(whmcs_mock: WhmcsMock) -> None:

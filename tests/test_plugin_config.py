@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 
 import pytest
 from plugin_runs import SECRETS, run, shown
@@ -324,8 +326,15 @@ def test_wrong_marker_value(pytester: pytest.Pytester, mark: str) -> None:
         ("whmcs_mock_strict = perhaps", {}, (), ["whmcs_mock_strict", "perhaps"]),
         ("", {"WHMCS_MOCK_STRICT": "perhaps"}, (), ["WHMCS_MOCK_STRICT", "perhaps"]),
         ("whmcs_mock_tls = perhaps", {}, (), ["whmcs_mock_tls", "perhaps"]),
+        ("", {}, ("--whmcs-mock-host", ""), ["--whmcs-mock-host is a name or an address", 'not ""']),
+        ("", {}, ("--whmcs-mock-profile", ""), ["--whmcs-mock-profile", 'not ""']),
+        ("", {}, ("--whmcs-mock-port", ""), ["--whmcs-mock-port is a port from 0 to 65535", 'not ""']),
+        ("", {}, ("--whmcs-mock-port=65536",), ["--whmcs-mock-port", "65536"]),
+        ("", {"WHMCS_MOCK_PORT": "-1"}, (), ["WHMCS_MOCK_PORT", "-1"]),
+        ("whmcs_mock_port = http", {}, (), ["whmcs_mock_port", "http"]),
+        ("", {}, ("--whmcs-mock-fixtures", ""), ["--whmcs-mock-fixtures is a path, and not empty"]),
     ],
-    ids=["profile ini", "profile environment", "profile option", "strict ini", "strict environment", "tls ini"],
+    ids=str,
 )
 def test_wrong_values(
     pytester: pytest.Pytester, ini: str, environment: dict[str, str], options: tuple[str, ...], parts: list[str]
@@ -366,7 +375,7 @@ def test_broken_fixtures(pytester: pytest.Pytester) -> None:
     """)
     for options, problems in (
         (["--whmcs-mock-fixtures=base.yaml", "-ktest_configured"], ["base.yaml:2:9: ", "base.yaml:3:13: "]),
-        (["-kmarked or absent"], ["extra.yaml:1:", "absent.yaml"]),
+        (["-kmarked or absent"], ["extra.yaml:1:", "absent.yaml:1:1: no such file or folder; looked for "]),
     ):
         result = run(pytester, *options)
         errors = shown(result).partition("short test summary")[0]
@@ -375,6 +384,103 @@ def test_broken_fixtures(pytester: pytest.Pytester) -> None:
         for noise in ("Traceback", "pytest_plugin.py", "During handling", *SECRETS):
             assert noise not in shown(result)
         assert result.ret == pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.mark.parametrize(
+    ("ini", "environment", "options", "test", "source", "looked"),
+    [
+        ("", {}, ["--whmcs-mock-fixtures=gone.yaml"], "", "--whmcs-mock-fixtures", "ROOT/gone.yaml"),
+        ("", {"WHMCS_MOCK_FIXTURES": "gone.yaml"}, [], "", "WHMCS_MOCK_FIXTURES", "ROOT/gone.yaml"),
+        ("whmcs_mock_fixtures = gone.yaml", {}, [], "", "the ini option whmcs_mock_fixtures", "ROOT/gone.yaml"),
+        (
+            "",
+            {},
+            [],
+            "@pytest.mark.whmcs_mock(fixtures='gone.yaml')",
+            "the marker whmcs_mock(fixtures=...)",
+            "ROOT/sub/gone.yaml and ROOT/gone.yaml",
+        ),
+        (
+            "",
+            {},
+            [],
+            "@pytest.fixture(scope='session')\ndef whmcs_mock_fixtures(): return 'gone.yaml'\n",
+            "the fixture whmcs_mock_fixtures",
+            "ROOT/gone.yaml",
+        ),
+    ],
+    ids=["option", "environment", "ini", "marker", "fixture"],
+)
+def test_where_a_wrong_path_is_from(
+    pytester: pytest.Pytester,
+    ini: str,
+    environment: dict[str, str],
+    options: list[str],
+    test: str,
+    source: str,
+    looked: str,
+) -> None:
+    """A path that leads nowhere is told with what named it, and where it was looked for."""
+    pytester.makeini(f"[pytest]\n{ini}")
+    (pytester.mkdir("sub") / "test_sub.py").write_text(f"import pytest\n{test}\ndef test_one(whmcs_mock): pass\n")
+    text = shown(run(pytester, *options, environment=environment))
+    assert f"the fixtures of {source} have problems" in text
+    assert f"gone.yaml:1:1: no such file or folder; looked for {looked.replace('ROOT', str(pytester.path))}\n" in text
+    assert "pytest_plugin.py" not in text
+
+
+def test_several_paths_in_the_environment(pytester: pytest.Pytester) -> None:
+    """The environment names paths as PATH does, and an empty one among them is none."""
+    pytester.makefile(".yaml", two="clients: [{id: 2}]", three="clients: [{id: 3}]")
+    pytester.makepyfile("def test_one(whmcs_mock): assert whmcs_mock.client(2) and whmcs_mock.client(3)")
+    paths = os.pathsep.join(["two.yaml", "", "three.yaml", ""])
+    run(pytester, environment={"WHMCS_MOCK_FIXTURES": paths}).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("ini", "environment", "options", "host", "port"),
+    [
+        ("", {}, [], "127.0.0.1", 0),
+        ("whmcs_mock_host = localhost\nwhmcs_mock_port = FREE", {}, [], "localhost", 1),
+        ("whmcs_mock_host = nowhere.invalid", {"WHMCS_MOCK_HOST": "localhost"}, [], "localhost", 0),
+        ("whmcs_mock_port = 1", {"WHMCS_MOCK_PORT": "2"}, ["--whmcs-mock-port=FREE"], "127.0.0.1", 1),
+        ("", {"WHMCS_MOCK_HOST": ""}, ["--whmcs-mock-host=127.0.0.1"], "127.0.0.1", 0),
+    ],
+    ids=["default", "ini", "environment", "option", "empty environment"],
+)
+def test_host_and_port(
+    pytester: pytest.Pytester, ini: str, environment: dict[str, str], options: list[str], host: str, port: int
+) -> None:
+    """The server listens on the host and port of the option, the environment or the ini file."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        free = taken.getsockname()[1]
+    pytester.makeini(f"[pytest]\n{ini}".replace("FREE", str(free)))
+    pytester.makepyfile(f"""
+        from urllib.parse import urlsplit
+
+        from plugin_runs import ask
+
+
+        def test_one(whmcs_mock):
+            parts = urlsplit(whmcs_mock.url)
+            assert parts.hostname == {host!r} and (parts.port == {free} or not {port})
+            assert ask(whmcs_mock.url).ok
+    """)
+    options = [option.replace("FREE", str(free)) for option in options]
+    run(pytester, *options, environment=environment).assert_outcomes(passed=1)
+
+
+def test_port_that_is_taken(pytester: pytest.Pytester) -> None:
+    """A port that another program has is told in one sentence that says what to do."""
+    pytester.makepyfile("def test_one(whmcs_mock): pass")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = run(pytester, f"--whmcs-mock-port={port}")
+    result.assert_outcomes(errors=1)
+    assert str(port) in shown(result)
+    assert "--whmcs-mock-port, whose 0 takes a free port" in shown(result)
+    for noise in ("Traceback", "pytest_plugin.py", "listener.py"):
+        assert noise not in shown(result)
 
 
 # What it costs, and how it presents itself.
@@ -419,7 +525,7 @@ def test_help(pytester: pytest.Pytester) -> None:
     """The options stand in their own group with the variables of the environment, the ini options with the others."""
     help_ = shown(run(pytester, "--help", alone=False))
     group = help_.partition("whmcs-mock:")[2].partition("\n\n")[0]
-    for kind in ("fixtures", "profile", "strict"):
+    for kind in ("fixtures", "profile", "strict", "tls", "host", "port"):
         assert f"--whmcs-mock-{kind}" in group
         assert f"WHMCS_MOCK_{kind.upper()}" in group
         assert f"whmcs_mock_{kind}" in help_

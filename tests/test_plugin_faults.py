@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import http.client
-import re
 import socket
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 from xml.etree import ElementTree
@@ -19,8 +20,7 @@ from whmcs_mock import Client, Credit, Ledger, MockServer, WhmcsMock
 
 LEDGER = Ledger([Client(1, [Credit(1, "2016-01-01", "first", "10.00")])])
 
-JSON_UTF8 = "Error generating JSON encoded response: Malformed UTF-8 characters, possibly incorrectly encoded"
-NO_PERMISSION = 'Invalid Permissions: API action "getcredits" is not allowed'
+PAGES = Path(__file__).with_name("pages")
 
 #: Every fault that is worth a name.
 NAMES = (
@@ -56,86 +56,7 @@ def read_raw(mock: WhmcsMock, **params: object) -> bytes:
     return received
 
 
-# Answers of the API itself.
-
-
-@pytest.mark.parametrize("profile", ["documented", "live"])
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("invalid-ip", "Invalid IP 127.0.0.1"),
-        ("auth-failed", "Authentication Failed"),
-        ("missing-permission", NO_PERMISSION),
-    ],
-)
-def test_refusals(whmcs_mock: WhmcsMock, name: str, message: str, profile: str) -> None:
-    """A refusal is WHMCS's 403 in the response type that was asked for."""
-    whmcs_mock.profile = profile
-    whmcs_mock.fail_next(name, times=3)
-    answers = [ask(whmcs_mock.url, clientid=1, responsetype=kind) for kind in ("json", "xml", "nvp")]
-    assert [answer.status_code for answer in answers] == [403] * 3
-    assert answers[0].json() == {"result": "error", "message": message}
-    assert ElementTree.fromstring(answers[1].content).findtext("message") == message
-    assert answers[2].text == f"result=error;message={message}"
-
-
-# Pages of something in between.
-
-
-@pytest.mark.parametrize(
-    ("name", "status", "text"),
-    [
-        ("maintenance", 503, "Down for Maintenance (Err2)"),
-        ("waf", 403, "Access denied by Imunify360 bot-protection"),
-        ("rate-limit", 429, "<"),
-        ("bad-gateway", 502, "<"),
-        ("gateway-timeout", 504, "<"),
-    ],
-)
-def test_pages(whmcs_mock: WhmcsMock, name: str, status: int, text: str) -> None:
-    """What stands in the way answers HTML, whatever response type was asked for, and carries nothing out."""
-    whmcs_mock.fail_next(name)
-    answer = ask(whmcs_mock.url, "AddCredit", clientid=1, amount="1.00")
-    assert answer.status_code == status
-    assert answer.headers["Content-Type"].startswith("text/html")
-    assert text in answer.text
-    assert ("Retry-After" in answer.headers) == (name == "rate-limit")
-    with pytest.raises(requests.JSONDecodeError):
-        answer.json()
-    assert whmcs_mock.balance(1) == 10
-
-
-def test_empty_body(whmcs_mock: WhmcsMock) -> None:
-    """An empty body is a whole answer of no byte."""
-    whmcs_mock.fail_next("empty-body")
-    head, _, body = read_raw(whmcs_mock).partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 200 ")
-    assert b"content-length: 0" in head.lower()
-    assert body == b""
-
-
 # The right answer, spoiled.
-
-
-def test_json_utf8(whmcs_mock: WhmcsMock) -> None:
-    """The encoder's error comes to who asks for JSON, and to nobody else."""
-    whmcs_mock.fail_next("json-utf8", times=2)
-    assert ask(whmcs_mock.url, clientid=1).json() == {"result": "error", "message": JSON_UTF8}
-    right = ask(whmcs_mock.url, clientid=1, responsetype="xml")
-    assert ElementTree.fromstring(right.content).findtext("result") == "success"
-
-
-@pytest.mark.parametrize(
-    ("name", "before"), [("php-warning", rb"<br />\n<b>Warning</b>: .* on line <b>\d+</b><br />\n"), ("bom", "\ufeff")]
-)
-def test_prefixes(whmcs_mock: WhmcsMock, name: str, before: str | bytes) -> None:
-    """A warning or a byte order mark stands before the right JSON, and only there."""
-    right = {kind: ask(whmcs_mock.url, clientid=1, responsetype=kind).content for kind in ("json", "xml")}
-    whmcs_mock.fail_next(name, times=2)
-    spoiled = ask(whmcs_mock.url, clientid=1).content
-    pattern = before if isinstance(before, bytes) else before.encode()
-    assert re.fullmatch(pattern + re.escape(right["json"]), spoiled)
-    assert ask(whmcs_mock.url, clientid=1, responsetype="xml").content == right["xml"]
 
 
 def test_truncated(whmcs_mock: WhmcsMock) -> None:
@@ -157,19 +78,6 @@ def test_truncated(whmcs_mock: WhmcsMock) -> None:
     connection.close()
 
 
-def test_reset(whmcs_mock: WhmcsMock) -> None:
-    """A reset is one of TCP, which no client takes for the end of a stream."""
-    whmcs_mock.fail_next("reset", times=3)
-    with pytest.raises(ConnectionResetError):
-        read_raw(whmcs_mock)
-    with pytest.raises(requests.ConnectionError) as caught:
-        ask(whmcs_mock.url, clientid=1)
-    assert "ConnectionResetError" in repr(caught.value)
-    with pytest.raises(httpx.ReadError):
-        httpx.post(whmcs_mock.url, data={"action": "GetCredits", "clientid": "1"})
-    assert [call.status for call in whmcs_mock.calls] == [0, 0, 0]
-
-
 def test_reset_of_a_kept_connection(whmcs_mock: WhmcsMock) -> None:
     """A session whose kept connection is reset opens another one for its next call."""
     with requests.Session() as session:
@@ -180,13 +88,6 @@ def test_reset_of_a_kept_connection(whmcs_mock: WhmcsMock) -> None:
                     session.post(whmcs_mock.url, data={"action": "GetCredits", "clientid": "1"}, timeout=30)
             else:
                 assert session.get(whmcs_mock.url, params={"action": "GetCredits", "clientid": "1"}, timeout=30).ok
-
-
-def test_slow(whmcs_mock: WhmcsMock) -> None:
-    """A slow answer is the right one, no earlier than it was told to come."""
-    whmcs_mock.fail_next("slow", seconds=0.2)
-    assert ask(whmcs_mock.url, clientid=1).json()["totalresults"] == "1"
-    assert whmcs_mock.calls[0].duration >= 0.19
 
 
 def test_slow_runs_into_time_outs(whmcs_mock: WhmcsMock) -> None:
@@ -266,6 +167,115 @@ def test_faults_are_told(whmcs_mock: WhmcsMock) -> None:
             assert name in whmcs_mock.calls[-1].why
 
 
+# Rules.
+
+
+def statuses(mock: WhmcsMock, *calls: Mapping[str, object]) -> list[int]:
+    """Make calls of GetCredits, unless they say otherwise, and return their HTTP statuses."""
+    return [ask(mock.url, **{"action": "GetCredits", **call}).status_code for call in calls]  # type: ignore[arg-type]  # a str
+
+
+def test_rules(whmcs_mock: WhmcsMock) -> None:
+    """The first rule that matches a call is met; those that do not match are passed over, and stay."""
+    whmcs_mock.fail_next("bad-gateway", action="getinvoice")
+    whmcs_mock.fail_next(status=520, clientid=1)
+    whmcs_mock.fail_next("gateway-timeout", params={"invoiceid": 99})
+    whmcs_mock.fail_next("rate-limit", times=2)
+    one, two, invoice = {"clientid": "01"}, {"clientid": 2}, {"action": "GetInvoice", "invoiceid": 99}
+    assert statuses(whmcs_mock, two, one, invoice, invoice, one, one) == [429, 520, 502, 504, 429, 200]
+    whmcs_mock.fail_next("maintenance", clientid=2)
+    assert statuses(whmcs_mock, {"userid": 2}) == [503]  # the other name of a client
+
+
+def test_every_call(whmcs_mock: WhmcsMock) -> None:
+    """With times=None every call that matches meets the rule, and each in turn of several."""
+    whmcs_mock.fail_next("maintenance", times=None, clientid=13)
+    assert statuses(whmcs_mock, *[{"clientid": 13}, {"clientid": 1}] * 5) == [503, 200] * 5
+    assert whmcs_mock.problems() == []
+    whmcs_mock.fail_next(["rate-limit", "bad-gateway"], times=None)
+    assert statuses(whmcs_mock, *[{}] * 5) == [429, 502, 429, 502, 429]
+
+
+def test_rules_of_fixtures(whmcs_mock: WhmcsMock, tmp_path: Path) -> None:
+    """A fixture file says the same; its rules apply in every world, and after those of the test."""
+    path = tmp_path / "faults.yaml"
+    path.write_text("""
+faults:
+  - {fault: gateway-timeout, clientid: 13}
+  - {message: Invoice ID Not Found, action: GetInvoice, params: {invoiceid: 99}}
+  - {status: 520, body: "<h1>Unknown error</h1>", headers: {Retry-After: "3"}, times: 2, action: AddCredit}
+""")
+    whmcs_mock.load(path)
+    assert statuses(whmcs_mock, *[{"clientid": 13}] * 3, {"clientid": 1}) == [504, 504, 504, 200]
+    answers = [ask(whmcs_mock.url, "AddCredit", clientid=1) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [520, 520, 200]
+    assert (answers[0].text, answers[0].headers["Retry-After"]) == ("<h1>Unknown error</h1>", "3")
+    assert ask(whmcs_mock.url, "GetInvoice", invoiceid=99).json()["message"] == "Invoice ID Not Found"
+    whmcs_mock.fail_next("maintenance", clientid=13)
+    assert statuses(whmcs_mock, *[{"clientid": 13}] * 2) == [503, 504]
+    assert whmcs_mock.problems() == []  # what no call met of a fixture file is no mistake
+
+
+@pytest.mark.parametrize("kind", ["json", "xml", "nvp"])
+def test_message(whmcs_mock: WhmcsMock, kind: str) -> None:
+    """A message is WHMCS's error answer in the format that was asked for, with status 200 unless told otherwise."""
+    whmcs_mock.fail_next(message="Invoice ID Not Found", action="GetInvoice")
+    whmcs_mock.fail_next(message="Other", status=400)
+    answers = [ask(whmcs_mock.url, action, responsetype=kind) for action in ("GetInvoice", "GetCredits")]
+    assert [answer.status_code for answer in answers] == [200, 400]
+    text = answers[0].text
+    if kind == "json":
+        assert answers[0].json() == {"result": "error", "message": "Invoice ID Not Found"}
+    elif kind == "xml":
+        assert ElementTree.fromstring(text).findtext("message") == "Invoice ID Not Found"
+    else:
+        assert text == "result=error;message=Invoice ID Not Found"
+
+
+@pytest.mark.whmcs_mock(fixtures=PAGES)
+def test_message_of_a_page(whmcs_mock: WhmcsMock) -> None:
+    """With pages loaded, a message that the action's page does not list is refused with the nearest ones."""
+    with pytest.raises(
+        ValueError, match=r"GetVoucher has no error .*Voucher ID Not Fund.*; the nearest are Voucher ID"
+    ):
+        whmcs_mock.fail_next(message="Voucher ID Not Fund", action="getvoucher")
+    for message in ("Voucher ID Not Found", "No such code: A-7", "Parameter 'items' is no list"):  # placeholders
+        whmcs_mock.fail_next(message=message, action="GetVoucher")
+        assert ask(whmcs_mock.url, "GetVoucher", voucherid=1).json()["message"] == message
+    whmcs_mock.fail_next(message="Anything")  # for whatever action
+    assert ask(whmcs_mock.url, "GetVoucher", voucherid=1).json()["message"] == "Anything"
+
+
+def test_headers(whmcs_mock: WhmcsMock) -> None:
+    """Headers are sent beside the fault's own, or beside the right answer, replacing those of the same name."""
+    whmcs_mock.fail_next("rate-limit", headers={"retry-after": "120", "X-Cache": "HIT"})
+    answer = ask(whmcs_mock.url, clientid=1)
+    assert (answer.headers["Retry-After"], answer.headers["X-Cache"]) == ("120", "HIT")
+    whmcs_mock.fail_next(headers={"X-Cache": "HIT"})
+    answer = ask(whmcs_mock.url, clientid=1)
+    assert (answer.json()["totalresults"], answer.headers["X-Cache"]) == ("1", "HIT")
+
+
+def test_what_is_left_over(whmcs_mock: WhmcsMock) -> None:
+    """What no call met is told in one line however much it is, and costs nothing until it is met."""
+    whmcs_mock.fail_next(["maintenance", "reset"], times=10**9)
+    whmcs_mock.fail_next("slow", times=None, clientid=5)
+    whmcs_mock.fail_next("bom", action="AddCredit")
+    assert ask(whmcs_mock.url).status_code == 503
+    (problem,) = whmcs_mock.problems()
+    whmcs_mock.reset()
+    assert problem == (
+        "fail_next: no call met reset (1000000000 times), maintenance (999999999 times), "
+        "slow clientid=5, bom action=addcredit"
+    )
+    for number in range(100):
+        whmcs_mock.fail_next("maintenance", clientid=number + 1)
+    (problem,) = whmcs_mock.problems()
+    whmcs_mock.reset()
+    assert problem.endswith("maintenance clientid=10, and 90 more")
+    assert "\n" not in problem
+
+
 # Mistakes of the test itself.
 
 
@@ -289,6 +299,14 @@ def test_unknown_names(whmcs_mock: WhmcsMock, wrong: str | list[str]) -> None:
         {"status": 42},
         {"status": 100},
         {"status": 1000},
+        {"names": ["reset", 5]},
+        {"names": "reset", "clientid": "one"},
+        {"names": "reset", "times": "2"},
+        {"names": "reset", "message": "Oops"},
+        {"message": 5},
+        {"body": 5},
+        {"status": 500, "headers": {"Content-Length": "5"}},
+        {"status": 500, "headers": {"X-A": "a\r\nb"}},
     ],
     ids=str,
 )
@@ -297,6 +315,54 @@ def test_senseless_arguments(whmcs_mock: WhmcsMock, arguments: dict[str, Any]) -
     with pytest.raises(ValueError, match=r"\w"):
         whmcs_mock.fail_next(**arguments)
     assert ask(whmcs_mock.url, clientid=1).ok
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (503, r"a fault is a name; write fail_next\(status=503\)"),
+        ("maintenence", 'there is no fault "maintenence"; did you mean maintenance?'),
+        ("gateway_timeout", "did you mean gateway-timeout?"),
+    ],
+)
+def test_sentences(whmcs_mock: WhmcsMock, names: Any, sentence: str) -> None:
+    """A mistake with a likely meaning is told with what to write."""
+    with pytest.raises(ValueError, match=sentence.replace("?", r"\?")):
+        whmcs_mock.fail_next(names)
+
+
+MISTAKES = """
+import pytest
+
+
+@pytest.mark.parametrize("mistake", range(11))
+def test_mistake(whmcs_mock, mistake):
+    if mistake == 0: whmcs_mock.fail_next("maintenence")  # theirs
+    if mistake == 1: whmcs_mock.add_credit(1, amount="ten")  # theirs
+    if mistake == 2: whmcs_mock.add_credit(99, amount="1.00")  # theirs
+    if mistake == 3: whmcs_mock.add_client(1)  # theirs
+    if mistake == 4: whmcs_mock.add_client(5, credits=[{"amount": "1.00", "date": "today"}])  # theirs
+    if mistake == 5: whmcs_mock.load("absent.yaml")  # theirs
+    if mistake == 6: whmcs_mock.profile = "lively"  # theirs
+    if mistake == 7: whmcs_mock.action(len)  # theirs
+    if mistake == 8: whmcs_mock.ca_path  # theirs
+    if mistake == 9: whmcs_mock.add_client(5, credits=[{"amont": "1.00"}])  # theirs
+    if mistake == 10: whmcs_mock.assert_called("GetCredits")  # theirs
+"""
+
+
+@pytest.mark.parametrize("style", ["auto", "long", "short", "native"])
+def test_mistakes_show_the_users_line(pytester: pytest.Pytester, style: str) -> None:
+    """A mistake in a call of the mock shows the line that made it, and no line of whmcs-mock."""
+    pytester.makepyfile(MISTAKES)
+    result = run(pytester, f"--tb={style}")
+    result.assert_outcomes(failed=11)
+    text = shown(result)
+    if style != "native":  # which shows what Python does
+        assert "handle.py" not in text
+        assert "ledger.py" not in text
+        assert "all hidden" not in text.lower()
+    assert text.count("# theirs") >= 11
 
 
 def test_unconsumed_faults(pytester: pytest.Pytester) -> None:

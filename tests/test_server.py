@@ -6,7 +6,6 @@ import contextlib
 import datetime
 import http.client
 import os
-import re
 import socket
 import ssl
 import threading
@@ -246,33 +245,6 @@ def test_stop_while_sending() -> None:
 # Connections: kept, closed, and many of them.
 
 
-def test_kept(server: MockServer) -> None:
-    """A connection serves one request after another, of every kind."""
-    with connected(server) as connection:
-        for sent, status in (
-            (posted(ASK), 200),
-            (GET + b"\r\n", 200),
-            (posted(b""), 400),
-            (b"GET /elsewhere HTTP/1.1\r\n\r\n", 404),
-            (posted(ASK, start=b"POST /elsewhere HTTP/1.1\r\n"), 404),
-            (posted(b"{}", start=b"DELETE /includes/api.php HTTP/1.1\r\n"), 405),
-            (chunked(b"%x\r\n%s\r\n" % (len(ASK), ASK)), 200),
-        ):
-            connection.sendall(sent)
-            answer = Answer(connection)
-            assert (answer.status, answer.will_close) == (status, False)
-
-
-def test_pipelined(server: MockServer) -> None:
-    """Requests that come before the first is answered are answered in their order."""
-    asked = [b"action=GetCredits&responsetype=json&clientid=%d" % id for id in (1, 9, 1)]
-    with connected(server) as connection:
-        connection.sendall(b"".join(map(posted, asked)) + GET + CLOSE + b"\r\n")
-        received = b"".join(iter(lambda: connection.recv(65536), b""))
-    assert re.findall(rb'"result": "(\w+)"', received) == [b"success", b"error", b"success", b"error"]
-    assert received.count(b"HTTP/1.1 200 OK\r\n") == 4
-
-
 @pytest.mark.parametrize(
     ("version", "said", "closed"),
     [
@@ -309,22 +281,6 @@ def test_many(server: MockServer) -> None:
                 assert found is (id + times == 1)
 
 
-def test_profile(server: MockServer) -> None:
-    """The profile can be changed while a client is connected; one that does not exist changes nothing."""
-    with connected(server) as connection:
-        for profile, answer in (
-            ("documented", NOT_FOUND),
-            ("live", b'{"result":"error","message":"Client ID Not Found"}'),
-            ("documented", NOT_FOUND),
-        ):
-            server.profile = profile
-            connection.sendall(posted(ASK))
-            assert Answer(connection).body == answer
-        with pytest.raises(ValueError, match=r"documented.*live"):
-            server.profile = "real"
-        assert server.profile == "documented"
-
-
 def test_empty_line(server: MockServer) -> None:
     """An empty line before a request, as old clients send it after a body, is passed over (RFC 9112, 2.2)."""
     with connected(server) as connection:
@@ -336,101 +292,11 @@ def test_empty_line(server: MockServer) -> None:
 # HTTP to the letter.
 
 
-@pytest.mark.parametrize(
-    "sent",
-    [
-        posted(ASK, b"Expect: 100-continue\r\n"),
-        posted(ASK, b"Expect: 100-Continue\r\n"),
-        chunked(b"%X\r\n%s\r\n" % (len(ASK), ASK), more=b"Expect: 100-continue\r\n"),
-    ],
-)
-def test_expect(sent: bytes, server: MockServer) -> None:
-    """A client that asks may send its body is told so before it does."""
-    head, body = sent.split(b"\r\n\r\n", 1)
-    with connected(server) as connection:
-        connection.sendall(head + b"\r\n\r\n")
-        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        connection.sendall(body)
-        assert Answer(connection).body == NOT_FOUND
-
-
-def test_expect_1_0(server: MockServer) -> None:
-    """HTTP/1.0 knows no 100 Continue: none is sent (RFC 9110, 10.1.1)."""
-    sent = posted(ASK, b"Expect: 100-continue\r\n").replace(b"HTTP/1.1", b"HTTP/1.0")
-    assert whole(server, sent).startswith(b"HTTP/1.1 200 OK\r\n")
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        chunked(b"%x\r\n%s\r\n" % (len(ASK), ASK)),
-        chunked(b"%X\r\n%s\r\n" % (len(ASK), ASK)),
-        chunked(b"%08x\r\n%s\r\n" % (len(ASK), ASK)),
-        chunked(*(b"1\r\n%c\r\n" % byte for byte in ASK)),
-        chunked(b'%x;name=value;other="x"\r\n%s\r\n' % (len(ASK), ASK)),
-        chunked(b"%x\r\n%s\r\n" % (len(ASK), ASK), trailer=b"X-Checksum: 1\r\nX-More: 2\r\n"),
-    ],
-    ids=["one", "upper case", "zeros", "many", "extensions", "trailers"],
-)
-def test_chunked(sent: bytes, server: MockServer) -> None:
-    """A chunked body is read, with extensions and trailers too, and the connection is kept."""
-    with connected(server) as connection:
-        for _ in range(2):
-            connection.sendall(sent)
-            answer = Answer(connection)
-            assert (answer.body, answer.will_close) == (NOT_FOUND, False)
-
-
-@pytest.mark.parametrize("path", ["/includes/api.php?action=GetCredits&clientid=1", "/includes/api.php", "/elsewhere"])
-def test_head(path: str, server: MockServer) -> None:
-    """HEAD has the status and the headers of GET, and no body, and the connection is kept."""
-    with connected(server) as connection:
-        answers = []
-        for method in ("HEAD", "GET", "HEAD"):
-            connection.sendall(f"{method} {path} HTTP/1.1\r\n\r\n".encode())
-            answers.append(Answer(connection, method))
-    head, get, again = answers
-    assert head.body == again.body == b"" != get.body
-    assert head.status == again.status == get.status
-    for header in ("Content-Type", "Content-Length"):
-        assert head.getheader(header) == again.getheader(header) == get.getheader(header)
-
-
-def test_options(server: MockServer) -> None:
-    """OPTIONS tells the methods, and the connection is kept."""
-    with connected(server) as connection:
-        for _ in range(2):
-            connection.sendall(b"OPTIONS /includes/api.php HTTP/1.1\r\n\r\n")
-            answer = Answer(connection, "OPTIONS")
-            assert answer.status in (200, 204)
-            assert set((answer.getheader("Allow") or "").split(", ")) >= {"GET", "POST", "HEAD", "OPTIONS"}
-
-
 def test_largest_body(server: MockServer) -> None:
     """A body of 1 MiB is read, announced and chunked alike."""
     body = ASK + b"&x=" + (MAX_BODY - len(ASK) - 3) * b"x"
     assert first(server, posted(body)).body == NOT_FOUND
     assert first(server, chunked(b"%x\r\n%s\r\n" % (len(body), body))).body == NOT_FOUND
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        POST + b"Content-Length: %d\r\n\r\n" % (MAX_BODY + 1),
-        POST + b"Content-Length: %d\r\n\r\naction=" % (10 * MAX_BODY),
-        POST + b"Content-Length: %d\r\n\r\n" % 10**18,
-        POST + b"Content-Length: %s\r\n\r\n" % (b"9" * 100),
-        POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % (MAX_BODY + 1),
-        POST + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % (2 * MAX_BODY) + (MAX_BODY + 1) * b"x",
-    ],
-    ids=["announced", "begun", "huge", "absurd", "expecting", "chunked"],
-)
-def test_too_large(sent: bytes, server: MockServer) -> None:
-    """A body over 1 MiB is refused while the client is still to send it, and the connection ends."""
-    answer = first(server, sent)
-    assert (answer.status, answer.will_close) == (413, True)
-    assert answer.getheader("Content-Type", "").startswith("text/plain")
-    assert answer.body.count(b"\n") == 1
 
 
 def test_too_large_sent_on(server: MockServer) -> None:
@@ -472,27 +338,6 @@ def test_broken(sent: bytes, status: int, server: MockServer) -> None:
     assert b"\r\nConnection: close" in head
     assert body.count(b"\n") == 1
     assert first(server, posted(ASK)).body == NOT_FOUND
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        GET.replace(b"GET ", b"GET http://whmcs.example"),
-        GET.replace(b"GET ", b"GET HTTP://whmcs.example:8421"),
-        GET.replace(b"\r\n", b"\n"),
-        GET + b"X-Empty:\r\n",
-        GET + b"X-Bytes: \xff\xfe\r\n",
-        GET + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
-        GET + b"no colon\r\n",
-        GET + b"Name : value\r\n",
-        GET + b" folded\r\n",
-    ],
-)
-def test_odd(sent: bytes, server: MockServer) -> None:
-    """What is odd is answered, or refused in a line of text, and never HTML."""
-    answer = first(server, sent + b"\r\n")
-    assert answer.body == NOT_FOUND or (answer.status == 400 and answer.body.count(b"\n") == 1)
-    assert b"<" not in answer.body
 
 
 # TLS.
@@ -545,12 +390,6 @@ def test_tls_refused(context: ssl.SSLContext, trusting: ssl.SSLContext) -> None:
         with connected(server) as plain, trusting.wrap_socket(plain, server_hostname="127.0.0.1") as connection:
             connection.sendall(GET + b"\r\n")
             assert Answer(connection).body == NOT_FOUND
-
-
-def test_https_to_http(server: MockServer, trusting: ssl.SSLContext) -> None:
-    """A client that speaks https to http is refused at once, as one that speaks no TLS."""
-    with connected(server) as plain, pytest.raises(ssl.SSLError, match="WRONG_VERSION_NUMBER"):
-        trusting.wrap_socket(plain, server_hostname="127.0.0.1")
 
 
 # pytest-httpserver's habits.

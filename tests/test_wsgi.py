@@ -112,7 +112,7 @@ def test_chunked(port: int, request: pytest.FixtureRequest) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "body", "status"),
     [
-        ("GET", "/", None, 404),
+        ("GET", "/elsewhere", None, 404),
         ("POST", "/includes/api", GET_CREDITS, 404),
         ("DELETE", API, None, 405),
         ("PUT", API, GET_CREDITS, 405),
@@ -127,12 +127,6 @@ def test_refused(method: str, path: str, body: str | None, status: int, port: in
         assert status == 413
     else:
         assert (answer[0], answer[1].split(";")[0], answer[2].count(b"\n")) == (status, "text/plain", 1)
-
-
-def test_head(port: int) -> None:
-    """HEAD and OPTIONS have no trouble."""
-    assert ask(port, "HEAD", f"{API}?{GET_CREDITS}") == (200, "application/json", b"")
-    assert ask(port, "OPTIONS", API)[0] in (200, 204)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="gunicorn does not run on Windows")
@@ -157,24 +151,6 @@ def test_ledger() -> None:
     with wsgiref(mounted) as port:
         answer = ask(port, "POST", f"/billing{API}", "action=GetCredits&clientid=5&responsetype=json")[2]
         assert answer == b'{"result":"success","totalresults":0,"clientid":"5","credits":""}'
-
-
-def test_mounted_in_part() -> None:
-    """The API's path may be split between where it is mounted and the rest."""
-
-    def mounted(environ: dict[str, Any], start_response: WSGI) -> Any:
-        environ["SCRIPT_NAME"], environ["PATH_INFO"] = "/includes", environ["PATH_INFO"].removeprefix("/includes")
-        return app(environ, start_response)
-
-    app = create_app()
-    with wsgiref(mounted) as port:
-        assert ask(port, "POST", API, GET_CREDITS)[2].decode() == DOCUMENTED
-
-
-def test_wrong_profile() -> None:
-    """A profile that does not exist is a ValueError that tells which do."""
-    with pytest.raises(ValueError, match=r"documented.*live"):
-        create_app(profile="real")
 
 
 def test_wrong_fixtures(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from typing_extensions import assert_type
@@ -22,6 +22,7 @@ from whmcs_mock import (
     Client,
     Credentials,
     Credit,
+    FaultRule,
     FixtureError,
     Ledger,
     ListenError,
@@ -56,6 +57,7 @@ def ledger() -> Ledger:
         access=Access(frozenset({"127.0.0.1"}), key="passphrase"),
         answers=(CannedAnswer("getinvoices", {"result": "success", "total": 0}, params={"userid": "7"}),),
         admins=frozenset({1}),
+        faults=(FaultRule("slow", seconds=2.5, clientid=8, times=1), FaultRule(message="No", action="GetInvoice")),
     )
 
 
@@ -101,8 +103,9 @@ def test_misbehave(whmcs_mock: WhmcsMock) -> None:
     whmcs_mock.fail_next(["reset", "bad-gateway"])
     whmcs_mock.fail_next("slow", seconds=0.5)
     whmcs_mock.fail_next(status=500, body="text")
-    whmcs_mock.fail_next(status=500, body=b"bytes")
-    assert_type(whmcs_mock.complaints(), list[str])
+    whmcs_mock.fail_next(status=500, body=b"bytes", headers={"Retry-After": "3"}, times=None)
+    whmcs_mock.fail_next(message="Invoice ID Not Found", action="GetInvoice", clientid=7, params={"invoiceid": 5})
+    assert_type(whmcs_mock.problems(), list[str])
 
     @whmcs_mock.action("GetInvoice")
     def get_invoice(params: Mapping[str, str]) -> dict[str, object]:
@@ -110,7 +113,16 @@ def test_misbehave(whmcs_mock: WhmcsMock) -> None:
             raise ApiError("Invoice ID Not Found", 200, why="the test sent none")
         return {"invoiceid": params["invoiceid"], "items": {"item": [{"amount": Decimal(1)}]}}
 
+    @whmcs_mock.action("GetOrders")
+    def pass_on(_params: Mapping[str, str]) -> None:
+        return None
+
     assert get_invoice({"invoiceid": "5"})["invoiceid"] == "5"
+    pass_on({})
+    whmcs_mock.clear_calls()
+    whmcs_mock.reset()
+    assert_type(whmcs_mock.world.profile, Literal["documented", "live"])
+    whmcs_mock.fail_next("reset")  # which no call meets
 
 
 def test_assert(whmcs_mock: WhmcsMock) -> None:
@@ -132,7 +144,7 @@ def told(call: Call) -> str:
     """Read every part of a call."""
     assert_type(call.action, str)
     assert_type(call.clientid, "str | None")
-    assert_type(call.params, Mapping[str, str])
+    assert_type(call.params, dict[str, str])
     assert_type(call.result, str)
     assert_type(call.message, str)
     assert_type(call.status, int)
@@ -143,7 +155,8 @@ def told(call: Call) -> str:
     assert_type(call.method, str)
     assert_type(call.path, str)
     assert_type(call.time, datetime.datetime)
-    assert_type(call.late, str)
+    assert_type(call.id, int)
+    assert_type(call.answer, str)
     return repr(call)
 
 
@@ -199,6 +212,7 @@ def mistakes(mock: WhmcsMock, server: MockServer) -> None:
     mock.add_client("7")  # type: ignore[arg-type]  # likewise
     mock.add_credits(7)  # type: ignore[attr-defined]  # likewise
     mock.fail_next(404)  # type: ignore[arg-type]  # likewise
+    mock.action(len)  # type: ignore[arg-type]  # likewise
     mock.url = "elsewhere"  # type: ignore[misc]  # likewise
     mock.calls[0].status = 404  # type: ignore[misc]  # likewise
-    server.action("Ping")(lambda _: "pong")  # type: ignore[arg-type, return-value]  # likewise
+    server.action("Ping")(lambda _: "pong")  # type: ignore[type-var]  # likewise

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
         WhmcsMockWarning,
     )
     from whmcs_mock.fixtures import load_fixtures
+    from whmcs_mock.handle import WhmcsMock
     from whmcs_mock.journal import Call
-    from whmcs_mock.mock import WhmcsMock
-    from whmcs_mock.model import Access, CannedAnswer, Client, Credentials, Credit, Ledger
+    from whmcs_mock.ledger import Access, CannedAnswer, Client, Credentials, Credit, FaultRule, Ledger
     from whmcs_mock.server import MockServer
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Client",
     "Credentials",
     "Credit",
+    "FaultRule",
     "FixtureError",
     "Ledger",
     "ListenError",
@@ -53,15 +54,15 @@ _MODULES = {
     "load_fixtures": "fixtures",
     "Call": "journal",
     "MockServer": "server",
-    "WhmcsMock": "mock",
+    "WhmcsMock": "handle",
 }
-_MODELS = ("Access", "CannedAnswer", "Client", "Credentials", "Credit", "Ledger")
+_MODELS = ("Access", "CannedAnswer", "Client", "Credentials", "Credit", "FaultRule", "Ledger")
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = _MODULES.get(name) or ("model" if name in _MODELS else "errors")
+    module = _MODULES.get(name) or ("ledger" if name in _MODELS else "errors")
     return getattr(importlib.import_module(f"{__name__}.{module}"), name)
 
 

@@ -5,131 +5,126 @@ Where a behaviour comes from stands in docs/fidelity.md.
 
 from __future__ import annotations
 
-import datetime
-import hmac
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
-from whmcs_mock.errors import ApiError, quoted
-from whmcs_mock.model import Books, Client, Credentials, address_text, parse_date
+from whmcs_mock.errors import ApiError, nearest, quote
+from whmcs_mock.ledger import CannedAnswer, Client, Credentials, format_address, parse_clientid, parse_date
+from whmcs_mock.redaction import REDACTED, is_secret
+from whmcs_mock.response import Answer
+from whmcs_mock.store import Store
 
-__all__ = ["Action", "Answer", "Params", "answer", "parse_clientid"]
+__all__ = [
+    "AUTHENTICATION_FAILED",
+    "INVALID_IP",
+    "INVALID_PERMISSIONS",
+    "Action",
+    "ActionT",
+    "Params",
+    "answer",
+    "credit_log",
+]
 
 #: The parameters of a call by name, query and body merged.
 Params: TypeAlias = Mapping[str, str]
 
-#: A function that answers an action of the user's own; it may raise ``ApiError``.
-Action: TypeAlias = Callable[[Params], Mapping[str, Any]]
+#: A function that answers an action of the user's own; it may raise ``ApiError``, or return None to pass the call on.
+Action: TypeAlias = Callable[[Params], "Mapping[str, Any] | None"]
+
+#: The same function, whatever its precise type.
+ActionT = TypeVar("ActionT", bound=Action)
+
+#: What may answer a call, or pass it on by None.
+Source: TypeAlias = Callable[[Params, Store], "Answer | None"]
 
 INVALID_IP = "Invalid IP {address}"
 AUTHENTICATION_FAILED = "Authentication Failed"
 INVALID_PERMISSIONS = 'Invalid Permissions: API action "{action}" is not allowed'
 
-_CLIENTID = re.compile(r"0*(0|[1-9][0-9]{0,17})(\.0+)?")
 _AMOUNT = re.compile(r"[0-9]{1,18}(\.[0-9]{2})?")
-_WHITE_SPACE = " \t\n\r\f\v"
+_PLACEHOLDER = re.compile(r"\{\{\{\{|\{\{([^{}]+)\}\}")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Hold the answer to a call.
-
-    Args:
-        body: What it says, in the order in which it is written; ``result`` comes first.
-        status: The HTTP status.
-        why: The reason in whmcs-mock's own words, for the journal; never sent.
-    """
-
-    body: Mapping[str, Any]
-    status: int = 200
-    why: str = ""
-
-
-def answer(params: Params, address: str, books: Books, actions: Mapping[str, Action] | None = None) -> Answer:
+def answer(params: Params, address: str, store: Store, actions: Mapping[str, Action] | None = None) -> Answer:
     """Answer a call.
 
     Args:
         params: The parameters of the request.
         address: The IP address the call comes from.
-        books: What there is to tell.
+        store: The clients, credentials and answers there are.
         actions: The user's own actions by lower-case name; they come before all others.
     """
     name = params.get("action", "").lower()
     try:
-        _check_address(params, address, books)
-        allowed = _check_credentials(params, books)
+        _check_address(params, address, store)
+        allowed = _check_credentials(params, store)
         if not name:
             raise ApiError("Empty action request", 400, why="the request names no action")
         if allowed is not None and name not in allowed:
-            raise ApiError(
-                INVALID_PERMISSIONS.format(action=name),
-                403,
-                why=f"the credentials allow {', '.join(sorted(allowed)) or 'nothing'}",
-            )
-        if actions and name in actions:
-            body = actions[name](params)
-            if not isinstance(body, Mapping):
-                raise TypeError(f"it returned {type(body).__name__}; return a mapping")
-            return Answer(_with_result(body), why="a function given to server.action")
-        for canned in books.answers:
-            if canned.action == name and all(params.get(key) == text for key, text in canned.params.items()):
-                why = f"a canned answer in {_sources(books)}"
-                return Answer(_with_result(canned.result), canned.status, why)
-        if name not in _ACTIONS:
-            why = f"no action {quoted(params['action'])}; give it an answer in a fixture file, or a function"
-            raise ApiError("Command Not Found", why=why)
-        return _ACTIONS[name](params, books)
+            why = f"the credentials allow {', '.join(sorted(allowed)) or 'nothing'}"
+            raise ApiError(INVALID_PERMISSIONS.format(action=name), 403, why=why)
+        own = _own(actions[name]) if actions and name in actions else None
+        for source in (own, _canned, _BUILT_IN.get(name), _documented):
+            if source and (found := source(params, store)):
+                return found
+        raise ApiError("Command Not Found", why=_why_unknown(params, store, actions or {}))
     except ApiError as error:
-        return Answer({"result": "error", "message": error.message}, error.status, error.why)
+        return Answer.error(error.message, error.status, error.why)
+
+
+def _own(function: Action) -> Source:
+    def ask(params: Params, _store: Store) -> Answer | None:
+        body = function(params)
+        if body is None:
+            return None
+        if not isinstance(body, Mapping):
+            raise TypeError(f"it returned {type(body).__name__}; return a mapping, or None to pass the call on")
+        return Answer(_with_result(body), why="a function given to action()")
+
+    return ask
 
 
 def _with_result(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {"result": "success", **body}  # first, whatever it is
+    return body if "status" in body else {"result": "success", **body}  # first, whatever it is
 
 
 # Access: who may call.
 
 
-def _check_address(params: Params, address: str, books: Books) -> None:
-    if (access := books.access) is None:
+def _check_address(params: Params, address: str, store: Store) -> None:
+    if (access := store.access) is None:
         return
-    address = address_text(address)
+    address = format_address(address)
     if address in access.addresses:
         return
     sent = params.get("accesskey", "")
     if not _same(sent, access.key) or not sent:
-        why = (
-            "the accesskey is another" if sent else "the address is not in access: addresses, and no accesskey was sent"
-        )
+        why = "the accesskey is wrong" if sent else "the address is not in access: addresses, and no accesskey was sent"
         raise ApiError(INVALID_IP.format(address=address), 403, why=why)
 
 
-def _check_credentials(params: Params, books: Books) -> frozenset[str] | None:
+def _check_credentials(params: Params, store: Store) -> frozenset[str] | None:
     """Return the actions that the sent credentials allow; None for all."""
-    if not books.credentials:
+    if not store.credentials:
         return None
     admin = not (params.get("identifier") and params.get("secret"))
     name, secret = ("username", "password") if admin else ("identifier", "secret")
     if not (params.get(name) and params.get(secret)):
         sent = [key for key in ("identifier", "secret", "username", "password") if params.get(key)]
-        why = (
-            f"of identifier and secret, or username and password, only {', '.join(sent)} came"
-            if sent
-            else "none were sent"
-        )
+        pairs = "identifier and secret, or username and password"
+        why = f"of {pairs}, only {', '.join(sent)} came" if sent else "none were sent"
         raise ApiError("Invalid or missing credentials", 403, why=why)
     found: Credentials | None = None
-    for credentials in books.credentials:
+    for credentials in store.credentials:
         if _opens(credentials, params[name], params[secret], admin=admin):
             found = credentials
     if found is None:
-        known = any(_same(credentials.name, params[name]) for credentials in books.credentials)
-        why = f"the {secret} is not the one of that {name}" if known else f"that {name} is not"
-        raise ApiError(AUTHENTICATION_FAILED, 403, why=f"{why} in {_sources(books)}")
+        known = any(_same(credentials.name, params[name]) for credentials in store.credentials)
+        why = f"the {secret} does not match that {name}" if known else f"that {name} is unknown"
+        raise ApiError(AUTHENTICATION_FAILED, 403, why=f"{why} in {_sources(store)}")
     return found.actions
 
 
@@ -141,51 +136,93 @@ def _opens(credentials: Credentials, name: str, secret: str, *, admin: bool) -> 
 
 
 def _same(one: str, other: str) -> bool:
+    import hmac  # only fixtures with credentials or access rules need it
+
     return hmac.compare_digest(one.encode("utf-8", "surrogatepass"), other.encode("utf-8", "surrogatepass"))
 
 
-# Actions: each takes the parameters and the books.
+# Answers: each takes the parameters and the store, and may return None to pass the call on.
 
 
-def _get_credits(params: Params, books: Books) -> Answer:
-    client = _client(params, books)
+def _canned(params: Params, store: Store) -> Answer | None:
+    name = params["action"].lower()
+    for canned in store.answers:
+        if canned.action == name and all(params.get(key) == text for key, text in canned.params.items()):
+            turn = min(store.next_turn(canned), len(canned.results) - 1) if len(canned.results) > 1 else 0
+            missing: list[str] = []
+            body = _fill(canned.results[turn], params, missing)
+            notes = [f"{name} was not sent, which the answer repeats; it is empty there" for name in missing]
+            why = f"a canned answer in {canned.place or _sources(store)}"
+            return Answer(_with_result(body), canned.status, why, notes=tuple(notes))
+    return None
+
+
+def _fill(value: Any, params: Params, missing: list[str]) -> Any:
+    """Replace ``{{name}}`` in the texts of an answer by what the call sent."""
+    if isinstance(value, str) and "{{" in value:
+
+        def sent(found: re.Match[str]) -> str:
+            if not found[1]:
+                return "{{"
+            name = found[1].strip()
+            missing.extend([name] if name not in params and name not in missing else [])
+            return params.get(name, "")
+
+        return _PLACEHOLDER.sub(sent, value)
+    if isinstance(value, Mapping):
+        return {name: _fill(item, params, missing) for name, item in value.items()}
+    return [_fill(item, params, missing) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _documented(params: Params, store: Store) -> Answer | None:
+    page = store.pages.get(params["action"].lower())
+    if page is None:
+        return None
+    from whmcs_mock import documented
+
+    return documented.answer(page, params, store)
+
+
+def _get_credits(params: Params, store: Store) -> Answer:
+    client = _client(params, store)
+    count = len(client.credits)
+    return Answer(client=client, why=f"client {client.id} has {count} credit{'s' * (count != 1)}")
+
+
+def credit_log(client: Client) -> Mapping[str, Any]:
+    """Return what GetCredits answers for a client."""
     credits = [
         {
             "id": str(credit.id),
-            "date": credit.date,
+            "date": credit.date.isoformat(),
             "description": credit.description,
-            "amount": credit.amount,
+            "amount": f"{credit.amount:.2f}",
             "relid": str(credit.relid),
         }
         for credit in client.credits
     ]
-    body = {
-        "result": "success",
-        "totalresults": len(credits),
-        "clientid": str(client.id),
-        "credits": {"credit": credits},
-    }
-    return Answer(body, why=f"client {client.id} has {len(credits)} credit{'s' * (len(credits) != 1)}")
+    body = {"result": "success", "totalresults": len(credits), "clientid": str(client.id)}
+    return {**body, "credits": {"credit": credits}}
 
 
-def _add_credit(params: Params, books: Books) -> Answer:
+def _add_credit(params: Params, store: Store) -> Answer:
     sent = {key: params.get(key, "") for key in ("type", "adminid", "amount", "date")}
     if sent["type"] not in ("", "add", "remove"):
-        raise ApiError("Type can only be add or remove", why=f"type is {quoted(sent['type'])}")
-    client = _client(params, books)
-    if books.admins is not None and sent["adminid"] and parse_clientid(sent["adminid"]) not in books.admins:
-        raise ApiError("Admin ID Not Found", why=f"no admin {quoted(sent['adminid'])} in admins:")
+        raise ApiError("Type can only be add or remove", why=f"type is {quote(sent['type'])}")
+    client = _client(params, store)
+    if store.admins is not None and sent["adminid"] and parse_clientid(sent["adminid"]) not in store.admins:
+        raise ApiError("Admin ID Not Found", why=f"no admin {quote(sent['adminid'])} in admins:")
     if not sent["amount"]:
         raise ApiError("No Amount Provided", why="no amount was sent")
     if not _AMOUNT.fullmatch(sent["amount"]) or not Decimal(sent["amount"]):
-        raise ApiError("Amount must be in decimal format: ### or ###.##", why=f"amount is {quoted(sent['amount'])}")
+        raise ApiError("Amount must be in decimal format: ### or ###.##", why=f"amount is {quote(sent['amount'])}")
     try:
-        date = parse_date(sent["date"]) if sent["date"] else datetime.date.today()
+        date = parse_date(sent["date"]) if sent["date"] else None
     except ValueError as error:
         raise ApiError("Date Format is not Valid", why=str(error)) from None
     amount = Decimal(sent["amount"]) * (-1 if sent["type"] == "remove" else 1)
     try:
-        credit, client = books.add_credit(
+        credit, client = store.add_credit(
             client.id, amount=amount, date=date, description=params.get("description", "")
         )
     except KeyError:  # removed between the check and now
@@ -196,34 +233,57 @@ def _add_credit(params: Params, books: Books) -> Answer:
     )
 
 
-_ACTIONS: dict[str, Callable[[Params, Books], Answer]] = {
+_BUILT_IN: dict[str, Callable[[Params, Store], Answer]] = {
     "getcredits": _get_credits,
     "addcredit": _add_credit,
 }
+_SPELLINGS = ("GetCredits", "AddCredit")
 
 
-def _client(params: Params, books: Books) -> Client:
+def _client(params: Params, store: Store) -> Client:
     sent = params.get("clientid")
     number = parse_clientid(sent or "")
-    client = books.client(number) if number is not None else None
+    client = store.client(number) if number is not None else None
     if client:
         return client
     if sent is None:
         why = "no clientid was sent"
     elif number is None:
-        why = f"clientid {quoted(sent)} is no whole number"
+        why = f"clientid {quote(sent)} is not an integer"
     else:
-        ids = [str(client.id) for client in islice(books.clients(), 11)]
+        ids = [str(client.id) for client in islice(store.clients(), 11)]
         known = ", ".join(ids[:10]) + (" and more" if ids[10:] else "")
-        why = f"no client {number} in {_sources(books)} (clients: {known or 'none'})"
+        why = f"no client {number} in {_sources(store)} (clients: {known or 'none'})"
     raise ApiError("Client ID Not Found", why=why)
 
 
-def parse_clientid(text: str) -> int | None:
-    """Read an id as a request gives it (``1``, `` 1 ``, ``01`` and ``1.00`` are 1); None when it is none."""
-    found = _CLIENTID.fullmatch(text.strip(_WHITE_SPACE))
-    return int(found[1]) if found else None
+def _why_unknown(params: Params, store: Store, actions: Iterable[str]) -> str:
+    """Say what is nearest to a call that nothing answers."""
+    name = params["action"].lower()
+    same = [canned for canned in store.answers if canned.action == name]
+    if same:
+        best = min(same, key=lambda canned: len(_differences(canned, params)))
+        where = f" in {best.place}" if best.place else ""
+        return f"no answer matches; nearest is the one{where}: {'; '.join(_differences(best, params))}"
+    spellings = {text.lower(): text for text in (*actions, *(canned.action for canned in store.answers), *_SPELLINGS)}
+    spellings |= {lower: page.action for lower, page in store.pages.items()}
+    near = nearest(name, spellings, cutoff=0.75)
+    hint = f"did you mean {spellings[near[0]]}?" if near else "give it an answer in a fixture file, or a function"
+    return f"no action {quote(params['action'])}; {hint}"
 
 
-def _sources(books: Books) -> str:
-    return ", ".join(books.sources) or "the ledger"
+def _differences(canned: CannedAnswer, params: Params) -> list[str]:
+    return [
+        f"{name} was {quote(_shown(name, params[name])) if name in params else 'not sent'}"
+        f" (expected {quote(_shown(name, text))})"
+        for name, text in canned.params.items()
+        if params.get(name) != text
+    ]
+
+
+def _shown(name: str, value: str) -> str:
+    return REDACTED if is_secret(name) else value
+
+
+def _sources(store: Store) -> str:
+    return ", ".join(store.sources) or "the ledger"

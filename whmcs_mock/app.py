@@ -1,90 +1,41 @@
-"""Speak HTTP for the API: parameters out of a request, a response out of an answer, as a WSGI application."""
+"""Answer requests: each is a call of the API, recorded in the journal of its world, or one of the control API."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import time
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime
-from http import HTTPStatus
-from io import BytesIO
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
 
-from whmcs_mock import api
-from whmcs_mock.faults import Fault, Faults, Reply, ResetConnection
+from whmcs_mock import api, control, faults
 from whmcs_mock.fixtures import load_fixtures
-from whmcs_mock.formats import CONTENT_TYPES, response_type, written
-from whmcs_mock.journal import Call, Journal, is_secret, redactor
-from whmcs_mock.model import Books, Ledger, Profile, checked_profile
+from whmcs_mock.formats import CONTENT_TYPES, FLAT_ACTIONS, LIVE_HEADERS, encode, parse_response_type
+from whmcs_mock.journal import Call
+from whmcs_mock.ledger import Client, Ledger, Profile
+from whmcs_mock.redaction import is_secret, redactor
+from whmcs_mock.request import MAX_BODY, Request
+from whmcs_mock.response import Answer, HTTPError, Response, status_line
+from whmcs_mock.world import World, Worlds
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["ENDPOINT", "MAX_BODY", "PLAIN", "App", "Refused", "Setup", "create_app", "is_endpoint", "read_body"]
+__all__ = ["App", "create_app"]
 
-ENDPOINT = "/includes/api.php"
-MAX_BODY = 1024 * 1024  # bytes
-PLAIN = "text/plain; charset=utf-8"
-
-_METHODS = "GET, POST, HEAD, OPTIONS"
-_FORM = "application/x-www-form-urlencoded"
-_MULTIPART = "multipart/form-data"
-_REASONS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
-
-
-@dataclass(slots=True)
-class Setup:
-    """Hold all that a reset replaces: what there is to tell, how, what goes wrong, and what was asked."""
-
-    books: Books
-    profile: Profile
-    name: str = ""  # whose setup this is: a test's
-    actions: dict[str, api.Action] = field(default_factory=dict)
-    faults: Faults = field(default_factory=Faults)
-    journal: Journal = field(default_factory=Journal)
-    secrets: set[str] = field(default_factory=set)
-
-    def learn_secrets(self, ledger: Ledger) -> None:
-        """Let the journal redact the secrets of a ledger, wherever they stand."""
-        for one in ledger.credentials:
-            self.secrets |= {one.secret, one.wire_secret}
-        if ledger.access and ledger.access.key:
-            self.secrets.add(ledger.access.key)
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """Hold what the API sees of an HTTP request."""
-
-    method: str
-    path: str
-    address: str
-    query: Mapping[str, str]
-    params: Mapping[str, str]
-    unread: str = ""  # the type of a body that holds no parameters
-
-
-class Refused(Exception):
-    """Answer below the API: one line of text; ``unread`` when the body is left where it is."""
-
-    def __init__(self, status: int, text: str, *headers: tuple[str, str], unread: bool = False) -> None:
-        super().__init__(text)
-        self.unread = unread
-        self.reply = Reply(status, PLAIN, f"{text}\n".encode(), headers)
+_PREPARED = 64 * 1024 * 1024  # bytes of prepared answers that are kept
 
 
 class App:
-    """Answer WHMCS API calls: a WSGI application for any server.
+    """Answer WHMCS API calls; also a WSGI application, for any server.
 
     Args:
-        ledger: What there is to tell.
+        ledger: The fixtures.
         profile: ``documented`` or ``live``.
         on_call: Called with each ``Call`` before its answer is sent.
         on_error: Called with an exception that is nobody's answer, such as one out of a function given
             to ``server.action``.
+        on_event: Called with a line about what else happens, such as a request that is refused.
+        steerable: Whether there are the control API and the page.
     """
 
     def __init__(
@@ -94,102 +45,178 @@ class App:
         *,
         on_call: Callable[[Call], None] | None = None,
         on_error: Callable[[BaseException], None] | None = None,
+        on_event: Callable[[str], None] = lambda _text: None,
+        steerable: bool = True,
     ) -> None:
+        self.on_event = on_event
+        self.steerable = steerable
+        self.problems: tuple[str, ...] = ()  # what was wrong when the fixtures were last reloaded
+        self.facts: dict[str, Any] = {}  # what else health tells
+        self.worlds = Worlds(ledger, profile)
         self._on_call = on_call
         self._on_error = on_error
-        self.setup = _setup(ledger, profile, "")
-
-    def reset(self, ledger: Ledger, profile: str, name: str = "") -> None:
-        """Begin anew with a ledger; calls that are still being answered keep what they began with."""
-        before, self.setup = self.setup, _setup(ledger, profile, name)
-        before.faults.end()
+        self._prepared = Prepared()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request."""
-        reply = self.respond(environ)
-        length = len(reply.body) if reply.length is None else reply.length
-        headers = [("Content-Type", reply.content_type), ("Content-Length", str(length)), *reply.headers]
-        bodiless = reply.status in (204, 304)
-        start_response(_REASONS.get(reply.status) or f"{reply.status} -", [*reply.headers] if bodiless else headers)
-        return [] if bodiless or environ["REQUEST_METHOD"] == "HEAD" else [reply.body]
-
-    def respond(self, environ: MutableMapping[str, Any]) -> Reply:
-        """Return the response to one request, and record the call.
-
-        Raises:
-            ResetConnection: A fault wants no answer but a reset of the connection.
-        """
-        setup, begun = self.setup, (datetime.now(), time.perf_counter())
-        request, kind = _head(environ), ""
-        reply: Reply | None = None
+        """Answer one request of a WSGI server."""
         try:
-            request = _read(environ, request)
-            kind = response_type(request.params.get("responsetype", ""), setup.profile)
-            answer, reply = _answered(setup, request, kind, setup.faults.take())
-        except Refused as refusal:
-            reply = refusal.reply
-            environ["whmcs_mock.unread"] = refusal.unread
-            answer = api.Answer({}, reply.status, str(refusal))
-        except ResetConnection:
-            answer, kind = api.Answer({}, 0, "fail_next: reset"), ""
-        except BaseException as error:  # pytest.fail() in a function is no Exception
-            if self._on_error is None:
-                raise
-            setup.secrets |= {value for key, value in request.params.items() if value and is_secret(key)}
-            self._on_error(error)
-            text = f"whmcs-mock: the function for {request.params.get('action')} raised {error!r}"
-            text = redactor(request.params, setup.secrets)(text)
-            reply, kind = Refused(500, text).reply, ""
-            answer = api.Answer({}, 500, text)
-        self._record(environ, setup, request, answer, kind, begun)
-        if reply is None:
-            raise ResetConnection
-        return reply
+            request = self._from_environ(environ)
+            response = self.respond(request)
+        except HTTPError as error:
+            response = self.refuse(_path(environ), error.response)
+        if response.delay and response.released:
+            response.released.wait(response.delay)
+        if response.finish:
+            response.finish(True)
+        if not response.status:
+            raise ConnectionResetError("a fault resets this connection")
+        length = len(response.body) if response.length is None else response.length
+        headers = [*response.headers, ("Content-Length", str(length))] if response.has_body else response.headers
+        start_response(status_line(response.status), [*headers])
+        return [response.body] if response.has_body and environ["REQUEST_METHOD"] != "HEAD" else []
 
-    def stubbed(self, environ: MutableMapping[str, Any], status: int) -> None:
-        """Record a call that an expectation of pytest-httpserver answered."""
-        setup, begun = self.setup, (datetime.now(), time.perf_counter())
-        request = _head(environ)
-        with contextlib.suppress(Refused):  # not the API's
-            request = _read(environ, request)
-        self._record(environ, setup, request, api.Answer({}, status, "answered by expect_request"), "", begun)
+    def respond(self, request: Request, *, steerable: bool = True) -> Response:
+        """Return the response to one request; its ``finish`` records that it is sent."""
+        try:
+            world, path = self.worlds.find(request.path)
+        except HTTPError as error:
+            return self.refuse(request.path, error.response)
+        if steerable and self.steerable and control.is_control(path):
+            return control.respond(self, world, request, path)
+        return self._respond_call(world, request, path)
 
-    def _record(
-        self,
-        environ: Mapping[str, Any],
-        setup: Setup,
-        request: _Request,
-        answer: api.Answer,
-        kind: str,
-        begun: tuple[datetime, float],
-    ) -> None:
-        redact = redactor(request.params, setup.secrets)
-        sent = {redact(key): redact(value) for key, value in request.params.items()}
-        call = Call(
-            action=sent.get("action", ""),
-            clientid=sent.get("clientid"),
-            params=sent,
-            result=str(answer.body.get("result", "")),
-            message=redact(str(answer.body.get("message", ""))),
-            status=answer.status,
-            response_type=kind,
-            duration=time.perf_counter() - begun[1],
-            why=redact(answer.why),
-            advice=_advice(request) if is_endpoint(request.path) else (),
-            method=request.method,
-            path=redact(request.path),
-            time=begun[0],
-            late=_late(setup, self.setup, environ),
+    def _respond_call(self, world: World, request: Request, path: str) -> Response:
+        refusal = None
+        try:
+            request.read_params()
+        except HTTPError as error:
+            refusal = error.response
+        call = self._record(world, request, path)
+        try:
+            response = refusal or self._answer(world, request)
+        except BaseException as error:  # noqa: BLE001  # pytest.fail() in a function is no Exception
+            response = self._failed(world, request, error)
+        self._finish(world, call, response)
+        return response
+
+    def refuse(self, path: str, response: Response) -> Response:
+        """Return a refusal as the control API tells errors, if the path is one of its own."""
+        return control.refuse(response) if self.steerable and control.is_steering(path) else response
+
+    def body_limit(self, path: str) -> int:
+        """Return how many bytes the body of a request to a path may have."""
+        return control.MAX_POST if self.steerable and control.is_steering(path) else MAX_BODY
+
+    def _from_environ(self, environ: Mapping[str, Any]) -> Request:
+        """Return the request that a WSGI server has read."""
+        headers = {
+            name[5:].replace("_", "-").lower(): str(value)
+            for name, value in environ.items()
+            if name.startswith("HTTP_")
+        }
+        headers["content-type"] = environ.get("CONTENT_TYPE") or ""
+        path = _path(environ)
+        return Request(
+            method=environ["REQUEST_METHOD"],
+            path=path,
+            query_string=_bytes(environ.get("QUERY_STRING", "")),
+            headers=headers,
+            body=_read_body(environ, self.body_limit(path)),
+            address=environ.get("REMOTE_ADDR") or "",
+            secure=environ.get("wsgi.url_scheme") == "https",
+            server=environ.get("SERVER_NAME") or "",
         )
-        setup.journal.add(call)
-        if setup is not self.setup:
-            self.setup.journal.late.append(call)
-        if self._on_call is not None:
-            self._on_call(call)
+
+    def record_expected(self, world: World, request: Request, path: str, response: Response) -> None:
+        """Record a request that an expectation of pytest-httpserver answers."""
+        with contextlib.suppress(HTTPError):  # it is none for the API
+            request.read_params()
+        self._finish(world, self._record(world, request, path), response)
+
+    def _record(self, world: World, request: Request, path: str) -> Call:
+        call = Call(request, world.store, path)
+        world.journal.add(call)
+        if path is not request.path and (test := self.worlds.ended.get(world.name)):
+            self.worlds.late.append((test, call))
+        return call
+
+    def _finish(self, world: World, call: Call, response: Response) -> None:
+        def finish(sent: bool) -> None:  # noqa: FBT001  # by position, from the listener
+            again = call.is_answered
+            world.journal.complete(call, response, sent=sent)
+            if self._on_call is not None and not again:
+                self._on_call(call)
+
+        response.finish = finish
+        if response.delay:
+            response.released = world.faults.released
+            world.journal.hold(call, f"slow, {response.delay:g} s")
+
+    def _answer(self, world: World, request: Request) -> Response:
+        params, profile = request.params, world.profile
+        response_type = parse_response_type(params.get("responsetype", ""), profile)
+
+        def write(answer: Answer) -> Response:
+            return self._write(answer, response_type, profile, params.get("action", ""))
+
+        def right() -> Response:
+            return write(api.answer(params, request.address, world.store, world.actions))
+
+        rule = world.faults.take(params) if world.faults else None
+        if rule is None:
+            return right()
+        return faults.apply(rule, faults.Asked(params, request.address, response_type, right, write))
+
+    def _write(self, answer: Answer, response_type: str, profile: Profile, action: str) -> Response:
+        page = answer.page
+        documented = profile == "documented" and response_type == "json"
+        if answer.client is not None:
+            body = self._prepared.credit_log(answer.client, response_type, profile)
+        elif page and documented and answer.body is page.example:
+            body = page.block.encode()
+        else:
+            body = encode(answer.body, response_type, profile, action, flat=page.flat if page else None)
+        flat = (
+            documented and (page.flat if page else action.lower() in FLAT_ACTIONS) and answer.text("result") != "error"
+        )
+        headers = [("Content-Type", CONTENT_TYPES[response_type])]
+        if profile == "live":
+            headers += LIVE_HEADERS
+        return Response(answer.status, headers, body, answer, why=answer.why, flat=flat, type=response_type)
+
+    def _failed(self, world: World, request: Request, error: BaseException) -> Response:
+        if self._on_error is None:
+            raise error
+        world.store.secrets |= {value for name, value in request.params.items() if is_secret(name)}
+        if world is self.worlds[self.worlds.current]:  # an earlier test's error is not for the present one
+            self._on_error(error)
+        text = f"whmcs-mock: the function for {request.params.get('action')} raised {error!r}"
+        return Response.plain(500, redactor(request.params, world.store.secrets)(text))
+
+
+class Prepared:
+    """Keep the written answers of unchanged credit logs, in bounded memory."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[int, str, str], tuple[Client, bytes]] = {}
+        self._bytes = 0
+
+    def credit_log(self, client: Client, response_type: str, profile: Profile) -> bytes:
+        """Return the answer of GetCredits for a client: a client whose log changes is another object."""
+        key = (id(client), response_type, profile)
+        if found := self._kept.get(key):
+            return found[1]
+        body = encode(api.credit_log(client), response_type, profile, "getcredits")
+        if len(body) <= _PREPARED:
+            self._bytes += len(body)
+            if self._bytes > _PREPARED or len(self._kept) >= 10_000:
+                self._kept, self._bytes = {}, len(body)
+            self._kept[key] = client, body  # the client is kept, so that no other object gets its id
+        return body
 
 
 def create_app(*paths: str | os.PathLike[str] | Ledger, profile: str = "documented") -> App:
-    """Make a WSGI application of fixture files, for ``gunicorn`` and its like.
+    """Return a WSGI application that serves fixture files, for ``gunicorn`` and its like.
 
     Args:
         paths: Files and folders as for ``load_fixtures``, or one ready ``Ledger``.
@@ -204,145 +231,30 @@ def create_app(*paths: str | os.PathLike[str] | Ledger, profile: str = "document
     return App(load_fixtures(*paths), profile)  # type: ignore[arg-type]  # a Ledger among paths is told as such
 
 
-def is_endpoint(path: str) -> bool:
-    """Tell whether a path is that of the API, below whatever base path."""
-    return path.endswith(ENDPOINT)
+def _path(environ: Mapping[str, Any]) -> str:
+    return _bytes(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")).decode("utf-8", "replace")
 
 
-def _setup(ledger: Ledger, profile: str, name: str) -> Setup:
-    if not isinstance(ledger, Ledger):
-        raise TypeError(f"a Ledger is wanted, such as load_fixtures(...) returns, not {ledger!r}")
-    setup = Setup(Books(ledger), checked_profile(profile), name)
-    setup.learn_secrets(ledger)
-    return setup
-
-
-def _answered(setup: Setup, request: _Request, kind: str, fault: Fault | None) -> tuple[api.Answer, Reply]:
-    params, address = request.params, request.address
-    answer = fault.answer(params, address) if fault else None
-    reply = None
-    if fault and not answer and (reply := fault.page()):
-        answer = api.Answer({})
-    if answer is None:
-        answer = api.answer(params, address, setup.books, setup.actions)
-    if fault:
-        answer = fault.told(answer, kind)
-    if reply is None:
-        body = written(answer.body, kind, setup.profile, params.get("action", ""))
-        reply = Reply(answer.status, CONTENT_TYPES[kind], body)
-    if fault:
-        if fault.name == "slow":
-            setup.faults.sleep(fault.seconds)
-        reply = fault.spoiled(reply)
-        because = f"; {answer.why}" if answer.why else ""
-        answer = api.Answer(answer.body, reply.status, f"fail_next: {fault}{because}")
-    return answer, reply
-
-
-# Requests: what the API sees of them.
-
-
-def _head(environ: Mapping[str, Any]) -> _Request:
-    path = _text(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""))
-    return _Request(environ["REQUEST_METHOD"], path, environ.get("REMOTE_ADDR") or "", {}, {})
-
-
-def _read(environ: MutableMapping[str, Any], request: _Request) -> _Request:
-    """Read the parameters of a request for the API; refuse any other."""
-    if not is_endpoint(request.path):
-        raise Refused(404, f"Not found: the WHMCS API is at {ENDPOINT} (or any path that ends so)")
-    if request.method == "OPTIONS":
-        raise Refused(200, f"The WHMCS API takes {_METHODS}", ("Allow", _METHODS))
-    if request.method not in ("GET", "POST", "HEAD"):
-        raise Refused(405, f"Method not allowed: the WHMCS API takes {_METHODS}", ("Allow", _METHODS))
-    query = _form(_bytes(environ.get("QUERY_STRING", "")))
-    body = read_body(environ)
-    content_type = environ.get("CONTENT_TYPE", "")
-    media_type = content_type.partition(";")[0].strip().lower()
-    sent: dict[str, str] = {}
-    if request.method == "POST" and media_type in (_FORM, _MULTIPART):
-        sent = _form(body) if media_type == _FORM else _multipart(body, content_type)
-    looks_json = body.lstrip()[:1] in (b"{", b"[")
-    unread = "JSON" if looks_json else media_type or "of no type" if body and not sent else ""
-    return replace(request, query=query, params={**query, **sent}, unread=unread)
-
-
-def read_body(environ: Mapping[str, Any]) -> bytes:
-    """Read the body of a request; ``Refused`` when it is too large or breaks off."""
+def _read_body(environ: Mapping[str, Any], limit: int) -> bytes:
     length = environ.get("CONTENT_LENGTH") or ""
     if length and not (length.isascii() and length.isdigit()):
-        raise Refused(400, "Bad request: Content-Length is no number", unread=True)
+        raise HTTPError(400, "Bad request: Content-Length is not a number")
     ends = not length and environ.get("wsgi.input_terminated")
-    wanted = MAX_BODY + 1 if ends else int(length.lstrip("0")[:19] or 0)  # more digits are too much as well
+    wanted = limit + 1 if ends else int(length.lstrip("0")[:19] or 0)  # more digits are too much as well
     body = bytearray()
-    if ends or wanted <= MAX_BODY:
+    if ends or wanted <= limit:
         try:
             while len(body) < wanted and (part := environ["wsgi.input"].read(wanted - len(body))):
                 body += part
         except Exception:  # noqa: BLE001  # each WSGI server has its own
             ends = False
         if not ends and len(body) < wanted:
-            raise Refused(400, "Bad request: the body breaks off", unread=True)
+            raise HTTPError(400, "Bad request: the body breaks off")
         wanted = len(body)
-    if wanted > MAX_BODY:
-        raise Refused(413, f"Content too large: a call has at most {MAX_BODY} bytes", unread=True)
+    if wanted > limit:
+        raise HTTPError(413, f"Content too large: a request has at most {limit} bytes")
     return bytes(body)
-
-
-def _form(data: bytes) -> dict[str, str]:
-    """Read a urlencoded form; of a parameter given twice the last counts, as in PHP."""
-    return dict(parse_qsl(data.decode("utf-8", "replace"), keep_blank_values=True, errors="replace"))
-
-
-def _multipart(data: bytes, content_type: str) -> dict[str, str]:
-    from werkzeug.formparser import FormDataParser
-    from werkzeug.http import parse_options_header
-
-    options = parse_options_header(content_type)[1]
-    parser = FormDataParser(stream_factory=lambda *_args, **_kwargs: BytesIO())
-    form = parser.parse(BytesIO(data), _MULTIPART, len(data), options)[1]
-    return {name: value for name, value in form.items(multi=True) if name}
 
 
 def _bytes(text: str) -> bytes:
     return text.encode("latin-1", "replace")  # WSGI carries bytes as latin-1
-
-
-def _text(text: str) -> str:
-    return _bytes(text).decode("utf-8", "replace")
-
-
-# What the journal says of a request beside its answer.
-
-
-def _advice(request: _Request) -> tuple[str, ...]:
-    advice = []
-    secrets = [key for key in ("secret", "password", "accesskey") if request.query.get(key)]
-    if secrets:
-        advice.append(f"{' and '.join(secrets)} came in the query string, where servers log it; send it in the body")
-    if request.unread:
-        advice.append(f"the body is {request.unread}, which WHMCS does not read; send a form ({_FORM})")
-    if not request.params.get("responsetype"):
-        advice.append("no responsetype was sent, for which a real WHMCS may answer NVP; send responsetype=json")
-    elif request.params["responsetype"].lower() not in CONTENT_TYPES:
-        advice.append("the responsetype is unknown to WHMCS; send json, xml or nvp")
-    given = [key for key in ("identifier", "secret", "username", "password") if request.params.get(key)]
-    if not given:
-        advice.append("no credentials were sent, which a real WHMCS refuses; send identifier and secret")
-    elif len(given) == 1:
-        advice.append(f"of the credentials only {given[0]} was sent, which a real WHMCS refuses; send both of the pair")
-    clientid = request.params.get("clientid")
-    if clientid is not None and api.parse_clientid(clientid) is None:
-        advice.append("clientid is no whole number; send one such as 1")
-    return tuple(advice)
-
-
-def _late(setup: Setup, now: Setup, environ: Mapping[str, Any]) -> str:
-    opened = environ.get("whmcs_mock.opened", setup)
-    if setup is not now:
-        return f"late: it began in {setup.name or 'an earlier test'}"
-    if origin := environ.get("whmcs_mock.origin"):
-        return f"late? it comes from a thread that {origin} started"
-    if opened is not setup:
-        return f"late? its connection was opened in {opened.name or 'an earlier test, or before the first'}"
-    return ""

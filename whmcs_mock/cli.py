@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,14 +12,16 @@ import click
 
 from whmcs_mock import __version__
 from whmcs_mock.errors import FixtureError, ListenError
+from whmcs_mock.terminal import Argument, Commands, Option, leave, progress, show
 
 if TYPE_CHECKING:
-    from whmcs_mock.journal import Call
-    from whmcs_mock.model import Ledger
+    from whmcs_mock.ledger import Ledger
 
 __all__ = ["main"]
 
 EXIT_FIXTURES = 1
+EXIT_UNHEALTHY = 1
+EXIT_USAGE = 2
 EXIT_LISTEN = 3
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -30,12 +29,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def _option(name: str, text: str, **rest: Any) -> Callable[[F], F]:
     """Make an option that can come from the environment as well."""
-    variable = f"WHMCS_MOCK_{name.upper()}"
-    shown: dict[str, Any] = {"show_default": True, "show_envvar": True}
-    return click.option(f"--{name}", envvar=variable, help=text, **shown, **rest)
+    variable = f"WHMCS_MOCK_{name.partition('/')[0].upper().replace('-', '_')}"
+    settings = {"show_default": "is_flag" not in rest, "show_envvar": True, **rest}
+    return click.option(f"--{name}", envvar=variable, help=text, cls=Option, **settings)
 
 
-_paths = click.argument("paths", nargs=-1, type=click.Path(), envvar="WHMCS_MOCK_FIXTURES")
+_paths = click.argument(
+    "paths", cls=Argument, nargs=-1, type=click.Path(), envvar="WHMCS_MOCK_FIXTURES", metavar="[PATHS]..."
+)
 _profile = _option(
     "profile",
     "Answer as the documentation shows, or as installed systems do.",
@@ -44,7 +45,7 @@ _profile = _option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="whmcs-mock")
 def main() -> None:
     """Stand in for the WHMCS billing API in tests and during development.
@@ -58,37 +59,61 @@ def main() -> None:
 @_option("host", "Listen on this name or address.", default="127.0.0.1")
 @_option("port", "Listen on this port; 0 takes a free one.", type=click.IntRange(0, 65535), default=8421)
 @_profile
-def serve(paths: tuple[str, ...], host: str, port: int, profile: str) -> None:
-    """Serve the fixtures in PATHS until Ctrl-C: YAML files, or folders of them.
+@_option("watch/--no-watch", "Reload fixtures when a file changes.", default=True)
+@_option("control/--no-control", "Serve the control API and the page under /_mock/.", default=True)
+@_option("quiet", "Log problems only.", is_flag=True)
+@_option("log-file", "Append the access log to this file instead of writing it to stderr.", type=click.Path())
+@_option("tls", "Serve https with a throw-away authority (needs the extra tls).", is_flag=True)
+@_option("tls-cert", "Serve https with this certificate, a PEM file.", type=click.Path())
+@_option("tls-key", "The private key of that certificate, a PEM file.", type=click.Path())
+@_option("request-timeout", "Seconds that a request may take to arrive.", type=click.FloatRange(0.1), default=30.0)
+@_option("idle-timeout", "Seconds that an idle connection is kept.", type=click.FloatRange(0.1), default=75.0)
+def serve(**options: Any) -> None:
+    """Serve the fixtures in PATHS until Ctrl-C: fixture files, documentation pages, or folders of them.
 
     Without PATHS (or WHMCS_MOCK_FIXTURES) it serves the example of WHMCS's documentation. The access
-    log goes to stderr.
+    log goes to stderr. http://127.0.0.1:8421/ shows the calls in a browser.
 
     Example: whmcs-mock serve --port 9000 fixtures/
     """
-    signals = (signal.SIGINT, signal.SIGTERM)
-    for number in signals:
-        signal.signal(number, lambda *_: sys.exit(0))
-    ledger = _loaded(paths)
-    from whmcs_mock.server import MockServer
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(0))  # until the server takes them: nothing is there to be ended yet
+    _check_tls(options)
+    from whmcs_mock.serve import Options, Service
 
-    server = MockServer(ledger, host=host, port=port, profile=profile, on_call=_log)
-    stopping: list[int] = []
-    for number in signals:
-        signal.signal(number, lambda number, _frame: stopping.append(number))
     try:
-        server.start()
+        service = Service(lambda: _loaded(options["paths"]), Options(**options))
     except ListenError as error:
-        click.echo(f"whmcs-mock: {error}", err=True)
-        sys.exit(EXIT_LISTEN)
-    with server:
-        click.echo(
-            f"whmcs-mock ready {_reachable(server.url)} clients={len(ledger.clients)} credits={_credits(ledger)}"
-        )
-        while not stopping:
-            time.sleep(0.1)  # returns to run signal handlers on Windows, too
-        if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # once is enough: more must not disturb the end
+        leave(EXIT_LISTEN, str(error))
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        leave(EXIT_USAGE, _unusable(options, error))
+    with service.running() as ready:
+        click.echo(ready)
+        service.wait()
+
+
+def _check_tls(options: dict[str, Any]) -> None:
+    if bool(options["tls_cert"]) != bool(options["tls_key"]):
+        given, missing = ("cert", "key") if options["tls_cert"] else ("key", "cert")
+        raise click.UsageError(f"--tls-{given} needs --tls-{missing}, too")
+    if options["tls"] and options["tls_cert"]:
+        raise click.UsageError("--tls makes a certificate of its own; leave it out with --tls-cert")
+    if options["tls"]:
+        import importlib.util
+
+        if importlib.util.find_spec("trustme") is None:
+            raise click.UsageError("--tls needs trustme: pip install 'whmcs-mock[tls]', or pip install trustme")
+
+
+def _unusable(options: dict[str, Any], error: Exception) -> str:
+    """Return which of the options cannot be used, and why."""
+    if options["tls_cert"] and not getattr(error, "filename", None):
+        reason = getattr(error, "reason", None) or "one is no PEM file, or the key has a passphrase"
+        why = str(reason).lower().replace("_", " ")
+        return f"cannot use the certificate {options['tls_cert']} with the key {options['tls_key']}: {why}"
+    return (
+        f"cannot use {getattr(error, 'filename', None) or 'these options'}: {getattr(error, 'strerror', None) or error}"
+    )
 
 
 @main.command(short_help="Report what is wrong in fixture files.")
@@ -96,25 +121,44 @@ def serve(paths: tuple[str, ...], host: str, port: int, profile: str) -> None:
 def check(paths: tuple[str, ...]) -> None:
     """Report every problem in the fixtures in PATHS (or WHMCS_MOCK_FIXTURES), or that there is none.
 
-    Without PATHS it checks the example that serve serves then.
+    Without PATHS it checks the example that serve serves then. Warnings tell what is probably a
+    mistake; they do not change the exit code.
 
     Example: whmcs-mock check fixtures/
     """
-    ledger = _loaded(paths, err=False)
-    counts = [(len(ledger.sources), "file"), (len(ledger.clients), "client"), (_credits(ledger), "credit")]
-    click.echo("ok: " + ", ".join(f"{count} {noun}{'s' * (count != 1)}" for count, noun in counts))
+    from whmcs_mock.fixtures import check_fixtures
+
+    try:
+        ledger, warnings = check_fixtures(*paths)
+    except FixtureError as error:
+        show(error.problems, err=False)
+        sys.exit(EXIT_FIXTURES)
+    show(warnings, "warning: ", err=False)
+    counted = {
+        "file": len(ledger.sources),
+        "client": len(ledger.clients),
+        "credit": sum(len(client.credits) for client in ledger.clients),
+        "answer": len(ledger.answers),
+        "action": len(ledger.pages),
+    }
+    shown = {noun: count for noun, count in counted.items() if count or noun in ("file", "client", "credit")}
+    click.echo("ok: " + ", ".join(f"{count} {noun}{'s' * (count != 1)}" for noun, count in shown.items()))
 
 
 @main.command(short_help="Print an answer without a server.")
 @click.argument("action")
 @click.argument("params", nargs=-1, metavar="[NAME=VALUE]...")
-@_option("fixtures", "A YAML file, or a folder of them; may be given again.", multiple=True, type=click.Path())
+@_option("fixtures", "A fixture file, or a folder of them; may be given again.", multiple=True, type=click.Path())
 @_profile
 def call(action: str, params: tuple[str, ...], fixtures: tuple[str, ...], profile: str) -> None:
     """Print the answer to ACTION with the given parameters, without a server; an error is an answer, too.
 
+    Why it is answered so, and advice, go to stderr.
+
     Example: whmcs-mock call GetCredits clientid=1 responsetype=xml
     """
+    from urllib.parse import urlencode
+
     sent = {"action": action}
     for param in params:
         name, equals, value = param.partition("=")
@@ -122,40 +166,63 @@ def call(action: str, params: tuple[str, ...], fixtures: tuple[str, ...], profil
             raise click.UsageError("a parameter is written NAME=VALUE, such as clientid=1")
         sent[name] = value
     ledger = _loaded(fixtures)
-    from whmcs_mock import api
-    from whmcs_mock.formats import response_type, written
-    from whmcs_mock.model import Books, checked_profile
+    from whmcs_mock.app import App
+    from whmcs_mock.request import ENDPOINT, FORM, Request
 
-    known = checked_profile(profile)
-    answer = api.answer(sent, "127.0.0.1", Books(ledger))
-    click.echo(written(answer.body, response_type(sent.get("responsetype", ""), known), known, sent["action"]))
-
-
-def _loaded(paths: tuple[str, ...], *, err: bool = True) -> Ledger:
-    from whmcs_mock.fixtures import load_fixtures
-
-    try:
-        return load_fixtures(*paths)
-    except FixtureError as error:
-        stream = sys.stderr if err else sys.stdout
-        if isinstance(stream, io.TextIOWrapper):  # a name from a file may hold what the terminal cannot show
-            stream.reconfigure(errors="backslashreplace")
-        click.echo(str(error), err=err)
-        sys.exit(EXIT_FIXTURES)
-
-
-def _log(call: Call) -> None:
-    line = f"{call.time:%H:%M:%S} {call}"
-    if sys.stderr and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
-        line = click.style(line, fg="green" if call.result == "success" else "red")
-    with contextlib.suppress(OSError, ValueError):  # stderr is closed: the answer matters more
+    app = App(ledger, profile)
+    body = urlencode(sent, errors="surrogateescape").encode()
+    response = app.respond(Request("POST", ENDPOINT, headers={"content-type": FORM}, body=body, address="127.0.0.1"))
+    if response.finish:
+        response.finish(True)
+    click.echo(response.body)
+    [made] = app.worlds[""].journal.calls()
+    for line in (f"why: {made.why}", *(f"advice: {advice}" for advice in made.advice)):
         click.echo(line, err=True)
 
 
-def _reachable(url: str) -> str:
-    """Name this machine in the URL of a server that listens on all its addresses."""
-    return url.replace("://0.0.0.0:", "://127.0.0.1:").replace("://[::]:", "://[::1]:")
+@main.command(short_help="Print the JSON Schema of fixture files.")
+def schema() -> None:
+    """Print the JSON Schema of fixture files, by which editors complete and check them.
+
+    Example: whmcs-mock schema > whmcs-mock.schema.json
+    """
+    import json
+
+    from whmcs_mock.fixtures import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2))
 
 
-def _credits(ledger: Ledger) -> int:
-    return sum(len(client.credits) for client in ledger.clients)
+@main.command(short_help="Tell whether a server answers and has no problems.")
+@click.argument("url", cls=Argument, required=False)
+@_option("wait", "Seconds to wait for it to be well.", type=click.FloatRange(0), default=0.0)
+@_option("host", "Where it listens, without URL.", default="127.0.0.1")
+@_option("port", "The port it listens on, without URL.", type=click.IntRange(1, 65535), default=8421)
+def health(url: str | None, wait: float, host: str, port: int) -> None:
+    """Exit with 0 if the server at URL answers and has no problems, else with 1.
+
+    Example: whmcs-mock health http://127.0.0.1:8421 --wait 10
+    """
+    from whmcs_mock.health import ask
+
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    url = url or f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    try:
+        problem = ask(url, wait)
+    except ValueError:
+        raise click.UsageError(f"{url} is no URL; write one such as http://127.0.0.1:8421") from None
+    if problem:
+        leave(EXIT_UNHEALTHY, problem)
+    click.echo("ok")
+
+
+def _loaded(paths: tuple[str, ...]) -> Ledger:
+    from whmcs_mock.fixtures import load_fixtures
+
+    with progress() as tell:
+        try:
+            return load_fixtures(*paths, progress=tell)
+        except FixtureError as error:
+            problems = error.problems
+    show(problems)
+    sys.exit(EXIT_FIXTURES)

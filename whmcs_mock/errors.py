@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 __all__ = [
@@ -12,7 +13,8 @@ __all__ = [
     "Problem",
     "WhmcsMockError",
     "WhmcsMockWarning",
-    "quoted",
+    "nearest",
+    "quote",
 ]
 
 
@@ -71,7 +73,14 @@ class ApiError(WhmcsMockError):
         self.why = why
 
 
-def quoted(text: str) -> str:
+def nearest(text: str, names: Iterable[str], *, most: int = 1, cutoff: float = 0.6) -> list[str]:
+    """Return the names that are most like a text, the nearest first; none below ``cutoff``, from 0 to 1."""
+    import difflib  # only mistakes need it
+
+    return difflib.get_close_matches(text[:100], list(names), n=most, cutoff=cutoff)
+
+
+def quote(text: str) -> str:
     """Quote a value for a message: on one line, printable, and cut when it is long."""
     short = text if len(text) <= 60 else text[:57] + "..."
     return '"' + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short) + '"'

@@ -1,4 +1,4 @@
-"""Misbehave as real installs do: the faults by their names, and the queue of those to come.
+"""Misbehave as real installs do: a fault is a function of the call and the right answer.
 
 Where each was seen stands in docs/fidelity.md.
 """
@@ -6,154 +6,205 @@ Where each was seen stands in docs/fidelity.md.
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
-from whmcs_mock.api import AUTHENTICATION_FAILED, INVALID_IP, INVALID_PERMISSIONS, Answer, Params
-from whmcs_mock.errors import quoted
-from whmcs_mock.model import address_text
+from whmcs_mock.api import AUTHENTICATION_FAILED, INVALID_IP, INVALID_PERMISSIONS
+from whmcs_mock.ledger import FaultRule, format_address
+from whmcs_mock.response import HTML, Answer, Response
 
-__all__ = ["NAMES", "Fault", "Faults", "Reply", "ResetConnection"]
+__all__ = ["Faults", "apply"]
 
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """Hold an HTTP response; ``length`` is the Content-Length when it is not that of the body."""
-
-    status: int
-    content_type: str
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
-    length: int | None = None
-
-
-class ResetConnection(Exception):
-    """Tell the server to reset the connection instead of answering."""
-
-
-_HTML = "text/html; charset=utf-8"
 _PAGE = "<!DOCTYPE html>\n<html><head><title>{0}</title></head><body><h1>{0}</h1></body></html>\n"
-
-#: Answers in the API's own words.
-_ANSWERS = {
-    "invalid-ip": INVALID_IP,
-    "auth-failed": AUTHENTICATION_FAILED,
-    "missing-permission": INVALID_PERMISSIONS,
-}
-#: Answers of something else than the API.
-_PAGES = {
-    "maintenance": Reply(503, _HTML, b"Down for Maintenance (Err2)"),
-    "waf": Reply(403, _HTML, _PAGE.format("Access denied by Imunify360 bot-protection").encode()),
-    "rate-limit": Reply(429, _HTML, _PAGE.format("429 Too Many Requests").encode(), (("Retry-After", "1"),)),
-    "bad-gateway": Reply(502, _HTML, _PAGE.format("502 Bad Gateway").encode()),
-    "gateway-timeout": Reply(504, _HTML, _PAGE.format("504 Gateway Timeout").encode()),
-    "empty-body": Reply(200, _HTML, b""),
-}
-#: What becomes of the right answer; the action was carried out before.
-_SPOILED = ("json-utf8", "php-warning", "bom", "truncated", "slow")
-
 _JSON_UTF8 = "Error generating JSON encoded response: Malformed UTF-8 characters, possibly incorrectly encoded"
 _PHP_WARNING = (
     b"<br />\n<b>Warning</b>:  Undefined array key &quot;credit&quot; in "
     b"<b>/var/www/whmcs/includes/hooks/custom.php</b> on line <b>42</b><br />\n"
 )
 
-NAMES = (*_ANSWERS, *_PAGES, *_SPOILED, "reset")
 
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Hold one fault: a name of the table, or a status and a body, or a name with those changed.
+@dataclass(eq=False, repr=False)
+class Asked:
+    """Hold what a fault goes by.
 
     Args:
-        name: One of ``NAMES``; empty for a plain status and body.
-        seconds: How late ``slow`` answers.
-        status: The HTTP status instead of the fault's own.
-        body: The body instead of the fault's own.
-
-    Raises:
-        ValueError: There is no fault of that name (the message lists them), or a value is not what it should be.
+        params: The parameters of the call.
+        address: The IP address it comes from.
+        response_type: ``json``, ``xml`` or ``nvp``.
+        right: Carries the call out and returns the right response.
+        write: Returns the response that carries an answer.
     """
 
-    name: str = ""
-    seconds: float = 31.0  # one more than clients usually wait
-    status: int | None = None
-    body: bytes | None = None
+    params: Mapping[str, str]
+    address: str
+    response_type: str
+    right: Callable[[], Response]
+    write: Callable[[Answer], Response]
 
-    def __post_init__(self) -> None:
-        if self.name not in NAMES and (self.name or (self.status is None and self.body is None)):
-            wrong = f"there is no fault {quoted(self.name)}" if self.name else "nothing to fail with"
-            raise ValueError(f"{wrong}; write one of {', '.join(NAMES)}, or status= and body=")
-        if self.status is not None and not 200 <= self.status <= 599:
-            raise ValueError(f"status is an HTTP status from 200 to 599, not {self.status}")
-        if self.seconds < 0:
-            raise ValueError(f"seconds is a time to wait, not {self.seconds}")
 
-    def __str__(self) -> str:
-        return self.name or f"status {self.status or 200}"
+Fault: TypeAlias = Callable[[Asked, FaultRule], Response]
 
-    def answer(self, params: Params, address: str) -> Answer | None:
-        """Return what the API answers instead of the right answer; None when that is not what fails."""
-        if self.name not in _ANSWERS:
-            return None
-        message = _ANSWERS[self.name].format(address=address_text(address), action=params.get("action", "").lower())
-        return Answer({"result": "error", "message": message}, 403)
 
-    def told(self, answer: Answer, kind: str) -> Answer:
-        """Return what the API tells instead of the right answer, once the action is carried out."""
-        broken = self.name == "json-utf8" and kind == "json"
-        return Answer({"result": "error", "message": _JSON_UTF8}) if broken else answer
+def _refusal(message: str) -> Fault:
+    def refuse(asked: Asked, _rule: FaultRule) -> Response:
+        action = asked.params.get("action", "").lower()
+        text = message.format(address=format_address(asked.address), action=action)
+        return asked.write(Answer.error(text, 403))
 
-    def page(self) -> Reply | None:
-        """Return what something else answers in the API's place; None when that is not what fails.
+    return refuse
 
-        Raises:
-            ResetConnection: Nothing is to be answered.
-        """
-        if self.name == "reset":
-            raise ResetConnection
-        return _PAGES.get(self.name) or (None if self.name else Reply(self.status or 200, _HTML, self.body or b""))
 
-    def spoiled(self, reply: Reply) -> Reply:
-        """Return the response with what the fault does to it."""
-        if self.name == "php-warning" and reply.content_type == "application/json":
-            reply = replace(reply, body=_PHP_WARNING + reply.body)
-        elif self.name == "bom" and reply.content_type == "application/json":
-            reply = replace(reply, body=b"\xef\xbb\xbf" + reply.body)
-        elif self.name == "truncated":
-            reply = replace(reply, body=reply.body[: len(reply.body) // 2], length=len(reply.body))
-        if self.body is not None:
-            reply = replace(reply, body=self.body)
-        return replace(reply, status=self.status or reply.status)
+def _page(status: int, body: str, *headers: tuple[str, str]) -> Fault:
+    def show(_asked: Asked, _rule: FaultRule) -> Response:
+        return Response(status, [("Content-Type", HTML), *headers], body.encode())
+
+    return show
+
+
+def _before_json(data: bytes) -> Fault:
+    def spoil(asked: Asked, _rule: FaultRule) -> Response:
+        response = asked.right()
+        if asked.response_type == "json":
+            response.body = data + response.body
+        return response
+
+    return spoil
+
+
+def _json_utf8(asked: Asked, _rule: FaultRule) -> Response:
+    response = asked.right()  # the action is carried out before its answer is encoded
+    return asked.write(Answer.error(_JSON_UTF8)) if asked.response_type == "json" else response
+
+
+def _truncated(asked: Asked, _rule: FaultRule) -> Response:
+    response = asked.right()
+    response.length = len(response.body)
+    response.body = response.body[: len(response.body) // 2]
+    response.close = True
+    return response
+
+
+def _slow(asked: Asked, rule: FaultRule) -> Response:
+    response = asked.right()
+    response.delay = rule.seconds
+    return response
+
+
+def _reset(_asked: Asked, _rule: FaultRule) -> Response:
+    return Response(0, [])
+
+
+def _plain(asked: Asked, rule: FaultRule) -> Response:
+    if rule.message:
+        return asked.write(Answer.error(rule.message))
+    if rule.status is None and rule.body is None:
+        return asked.right()  # only its headers change
+    return Response(200, [("Content-Type", HTML)])
+
+
+_FAULTS: dict[str, Fault] = {
+    "": _plain,
+    "invalid-ip": _refusal(INVALID_IP),
+    "auth-failed": _refusal(AUTHENTICATION_FAILED),
+    "missing-permission": _refusal(INVALID_PERMISSIONS),
+    "maintenance": _page(503, "Down for Maintenance (Err2)"),
+    "waf": _page(403, _PAGE.format("Access denied by Imunify360 bot-protection")),
+    "rate-limit": _page(429, _PAGE.format("429 Too Many Requests"), ("Retry-After", "1")),
+    "bad-gateway": _page(502, _PAGE.format("502 Bad Gateway")),
+    "gateway-timeout": _page(504, _PAGE.format("504 Gateway Timeout")),
+    "empty-body": _page(200, ""),
+    "json-utf8": _json_utf8,
+    "php-warning": _before_json(_PHP_WARNING),
+    "bom": _before_json(b"\xef\xbb\xbf"),
+    "truncated": _truncated,
+    "slow": _slow,
+    "reset": _reset,
+}
+
+
+def apply(rule: FaultRule, asked: Asked) -> Response:
+    """Return the response to a call that meets a fault."""
+    response = _FAULTS[rule.fault](asked, rule)
+    if not response.status:
+        return replace(response, why=f"fault {rule}")
+    if rule.body is not None:
+        response.body, response.length, response.type = rule.body, None, ""
+    if rule.status is not None:
+        response.status = rule.status
+    response.replace_headers(rule.headers)
+    response.why = f"fault {rule}" + (f"; {response.why}" if response.why else "")
+    return response
+
+
+@dataclass(eq=False, repr=False)
+class _Armed:
+    """Hold rules that are met one after the other, over and over, until none is left."""
+
+    rules: Sequence[FaultRule]
+    left: int | None
+    met: int = 0
+
+    @property
+    def next(self) -> FaultRule:
+        return self.rules[self.met % len(self.rules)]
+
+    def unused(self) -> Iterator[tuple[str, int]]:
+        count = len(self.rules)
+        left = (0 if self.met else count) if self.left is None else self.left
+        whole, part = divmod(left, count)
+        for number in range(count):
+            yield str(self.rules[(self.met + number) % count]), whole + (number < part)
 
 
 class Faults:
-    """Keep the faults to come, in order; safe to use from many threads."""
+    """Keep the rules of what goes wrong, the first that matches a call is met; safe to use from many threads.
 
-    def __init__(self) -> None:
-        self._queue: deque[Fault] = deque()
-        self._over = threading.Event()
+    Args:
+        rules: The rules of the fixtures.
+    """
 
-    def add(self, faults: Sequence[Fault]) -> None:
-        """Let the next calls fail, one call for each fault."""
-        self._queue.extend(faults)
+    def __init__(self, rules: Iterable[FaultRule] = ()) -> None:
+        self._lock = threading.Lock()
+        self._armed: list[_Armed] = []
+        self._standing = [_Armed((rule,), rule.times) for rule in rules]
+        self.released = threading.Event()  # set when calls are not to be held back any longer
 
-    def take(self) -> Fault | None:
-        """Return the fault for this call; None when it is to be answered rightly."""
-        try:
-            return self._queue.popleft()
-        except IndexError:
-            return None
+    def __bool__(self) -> bool:
+        return bool(self._armed or self._standing)
 
-    def left(self) -> list[Fault]:
-        """Return the faults that no call has met yet."""
-        return list(self._queue)
+    def add(self, rules: Sequence[FaultRule], times: int | None = 1) -> None:
+        """Add rules that a test wants to be met, in their order and ``times`` over, before those of the fixtures."""
+        with self._lock:
+            self._armed.append(_Armed(tuple(rules), None if times is None else times * len(rules)))
 
-    def sleep(self, seconds: float) -> None:
-        """Wait, but no longer than until the faults are over."""
-        self._over.wait(seconds)
+    def add_standing(self, rules: Sequence[FaultRule]) -> None:
+        """Add rules of more fixtures, before those that are there."""
+        with self._lock:
+            self._standing[:0] = [_Armed((rule,), rule.times) for rule in rules]
 
-    def end(self) -> None:
-        """Let every call go that a slow fault holds."""
-        self._over.set()
+    def take(self, params: Mapping[str, str]) -> FaultRule | None:
+        """Return the rule that a call meets, or None."""
+        with self._lock:
+            for all_ in (self._armed, self._standing):
+                for armed in all_:
+                    rule = armed.next
+                    if rule.matches(params):
+                        armed.met += 1
+                        if armed.left is not None:
+                            armed.left -= 1
+                            if not armed.left:
+                                all_.remove(armed)
+                        return rule
+        return None
+
+    def unused(self) -> list[str]:
+        """Return what is left of the rules that a test added, a few words each."""
+        left: Counter[str] = Counter()
+        with self._lock:
+            for armed in self._armed:
+                for rule, times in armed.unused():
+                    left[rule] += times
+        words = [rule + (f" ({times} times)" if times > 1 else "") for rule, times in left.items() if times]
+        return words[:10] + ([f"and {len(words) - 10} more"] if len(words) > 10 else [])

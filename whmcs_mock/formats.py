@@ -1,135 +1,207 @@
-"""Write an answer as documented JSON, nested JSON, XML or NVP: all of them walks over one structure."""
+"""Write an answer as JSON, nested or with flat bracket keys, as XML or as NVP: walks over one structure."""
 
 from __future__ import annotations
 
 import datetime
-import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
-from whmcs_mock.model import Profile
+from whmcs_mock.ledger import Profile
 
-__all__ = ["CONTENT_TYPES", "response_type", "written"]
+__all__ = ["CONTENT_TYPES", "FLAT_ACTIONS", "LIVE_HEADERS", "encode", "parse_response_type"]
 
 CONTENT_TYPES = {"json": "application/json", "xml": "application/xml", "nvp": "text/plain; charset=utf-8"}
 
+#: The headers that a recorded install sends beside the content type.
+LIVE_HEADERS = (
+    ("Expires", "Thu, 19 Nov 1981 08:52:00 GMT"),
+    ("Cache-Control", "no-store, no-cache, must-revalidate"),
+    ("Pragma", "no-cache"),
+)
+
+#: The actions whose documentation shows flat bracket keys, in lower case.
+FLAT_ACTIONS = frozenset(
+    {
+        "getaffiliates",
+        "getannouncements",
+        "getcancelledpackages",
+        "getclientsaddons",
+        "getclientsdomains",
+        "getcredits",
+        "getcurrencies",
+        "getemailtemplates",
+        "getmoduleconfigurationparameters",
+        "getmodulequeue",
+        "getproject",
+    }
+)
+
 _VERSION = "8.13.1"  # the WHMCS version that XML answers name
-_ESCAPE = re.compile(r"\\(u007f|.)")
+_LAYOUTS = {"documented": ("\n", "    ", ": "), "live": ("", "", ":")}
+
+# Characters that stand only within the strings of a JSON text, and what PHP writes for them.
+_ESCAPES = {
+    "documented": (("/", r"\/"),),
+    "live": (("<", r"\u003C"), (">", r"\u003E"), ("&", r"\u0026"), ("'", r"\u0027")),
+}
+_PYTHON_ESCAPE = re.compile(r'\\(?:\\|"|u007f)')
+_PHP_ESCAPES = {"documented": {r"\u007f": "\x7f"}, "live": {r"\u007f": "\x7f", r"\"": r"\u0022"}}
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _NOT_NAME = re.compile(r"[^A-Za-z0-9_.-]")
-_XML_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
 
 
-def response_type(asked: str, profile: Profile) -> str:
+def parse_response_type(asked: str, profile: Profile) -> str:
     """Return ``json``, ``xml`` or ``nvp``: the one asked for, in any case, or else the profile's default."""
     asked = asked.lower()
     return asked if asked in CONTENT_TYPES else "nvp" if profile == "live" else "json"
 
 
-def written(body: Mapping[str, Any], kind: str, profile: Profile, action: str = "") -> bytes:
-    """Write the body of an answer.
+def encode(body: Any, response_type: str, profile: Profile, action: str = "", *, flat: bool | None = None) -> bytes:
+    """Return the bytes of an answer.
 
     Args:
-        body: Mappings, lists and scalars; a mapping that holds one empty list is what WHMCS tells
-            as "no entries".
-        kind: ``json``, ``xml`` or ``nvp``.
-        profile: Decides between flat and nested JSON.
-        action: The action that was asked for; XML answers name it.
+        body: A mapping or a list, of mappings, lists and scalars; a mapping that holds one empty list
+            is what WHMCS tells as "no entries".
+        response_type: ``json``, ``xml`` or ``nvp``.
+        profile: Decides the layout and the escapes of JSON.
+        action: The action that was asked for, in any case; XML answers name it.
+        flat: Whether JSON in the documented profile has flat bracket keys; None for one of ``FLAT_ACTIONS`` only.
 
     Raises:
         TypeError: The body holds a value of a type that no answer can hold.
+        ValueError: The body holds a number that is not finite.
     """
-    if kind == "xml":
-        return _xml(body, action)
-    if kind == "nvp":
-        text = ";".join(f"{key}={'' if value is _NOTHING else _text(value)}" for key, value in _flat(body))
+    action = action.lower()
+    if response_type == "xml":
+        return _xml(body, action).encode()
+    if response_type == "nvp":
+        text = ";".join([f"{key}={text}" for key, text in _flatten(body, keep_empty=True).items()])
         return _SURROGATE.sub("\ufffd", text).encode()
-    if profile == "live":
-        text = json.dumps(_nested(body), separators=(",", ":"), allow_nan=False)
-    else:
-        flat = {key: _text(value) for key, value in _flat(body) if value is not _NOTHING}
-        text = json.dumps(flat, separators=(",\n    ", ": "))
-        text = "{\n    " + text[1:-1] + "\n}" if flat else "{}"
-    if "\\" in text:  # escapes that PHP writes otherwise than Python
-        php = {"u007f": "\x7f"} | ({'"': r"\u0022"} if profile == "live" else {})
-        text = _ESCAPE.sub(lambda found: php.get(found[1], found[0]), text)
-    return text.replace("/", r"\/").encode()
+    if profile == "documented" and (action in FLAT_ACTIONS if flat is None else flat):
+        body = _flatten(body, keep_empty=False)
+    elif profile == "live" and action == "getcredits" and isinstance(body, Mapping):
+        body = {name: "" if item == {"credit": []} else item for name, item in body.items()}
+    text = _json(body, *_LAYOUTS[profile])
+    if "\\" in text:
+        php = _PHP_ESCAPES[profile]
+        text = _PYTHON_ESCAPE.sub(lambda found: php.get(found[0], found[0]), text)
+    for character, escape in _ESCAPES[profile]:
+        text = text.replace(character, escape)
+    return text.encode()
 
 
-_NOTHING = object()  # an empty list: flat JSON has no key for it, NVP an empty value
-
-
-def _flat(body: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """List the scalars with their bracket keys, as in ``credits[credit][0][id]``."""
-    scalars: list[tuple[str, Any]] = []
-    for name, value in body.items():
-        _flatten(str(name), value, scalars)
-    return scalars
-
-
-def _flatten(key: str, value: Any, scalars: list[tuple[str, Any]]) -> None:
-    if isinstance(value, str) or not isinstance(value, (Mapping, list, tuple)):
-        scalars.append((key, value))
-        return
-    items: Iterable[tuple[Any, Any]] = enumerate(value)
-    if isinstance(value, Mapping):
-        items = () if _is_empty(value) else value.items()
-    before = len(scalars)
-    for name, item in items:
-        _flatten(f"{key}[{name}]", item, scalars)
-    if len(scalars) == before:
-        scalars.append((key, _NOTHING))
-
-
-def _is_empty(value: Mapping[Any, Any]) -> bool:
-    return not value or (len(value) == 1 and next(iter(value.values())) in ([], ()))
-
-
-def _nested(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return "" if value and _is_empty(value) else {str(name): _nested(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_nested(item) for item in value]
-    return value if value is None or isinstance(value, (int, float)) else _text(value)
-
-
-def _text(value: Any) -> str:
+def _json(value: Any, margin: str, indent: str, colon: str) -> str:
+    """Return a value as JSON; each item follows ``margin`` and one ``indent``."""
     if isinstance(value, str):
-        return value
+        return encode_basestring_ascii(value)
+    inner = margin + indent
+    if isinstance(value, Mapping):
+        quote, brackets = encode_basestring_ascii, "{}"
+        items = [
+            f"{quote(str(key))}{colon}{quote(item) if type(item) is str else _json(item, inner, indent, colon)}"
+            for key, item in value.items()
+        ]
+    elif isinstance(value, (list, tuple)):
+        brackets = "[]"
+        items = [_json(item, inner, indent, colon) for item in value]
+    elif value is None:
+        return "null"
+    elif isinstance(value, (int, float)):
+        return str(value).lower() if isinstance(value, bool) else _text(value, digits=17)
+    else:
+        return encode_basestring_ascii(_text(value))
+    return f"{brackets[0]}{inner}{f',{inner}'.join(items)}{margin}{brackets[1]}" if items else brackets
+
+
+def _flatten(body: Any, *, keep_empty: bool) -> dict[str, str]:
+    """Return the scalars by their bracket keys, as in ``credits[credit][0][id]``."""
+    texts: dict[str, str] = {}
+
+    def add(items: Mapping[Any, Any], outer: str | None = None) -> None:
+        for name, item in items.items():
+            key = str(name) if outer is None else f"{outer}[{name}]"
+            if type(item) is str:
+                texts[key] = item
+            elif not isinstance(item, (Mapping, list, tuple)):
+                texts[key] = _text(item)
+            elif not _is_empty(item):
+                add(_as_mapping(item), key)
+            elif keep_empty:
+                texts[key] = ""
+
+    add(_as_mapping(body))
+    return texts
+
+
+def _as_mapping(value: Any) -> Mapping[Any, Any]:
+    return value if isinstance(value, Mapping) else dict(enumerate(value))
+
+
+def _is_empty(value: Any) -> bool:
+    return not value or (isinstance(value, Mapping) and len(value) == 1 and next(iter(value.values())) in ([], ()))
+
+
+def _text(value: Any, digits: int = 14) -> str:
+    """Return a scalar as PHP's echo writes it; a float with 17 digits as its json_encode does."""
+    if isinstance(value, str):
+        return str.__str__(value)  # the text itself, of a member of an enumeration too
+    if value is None or isinstance(value, bool):
+        return "1" if value else ""
+    if isinstance(value, int):
+        return int.__repr__(value)
     if isinstance(value, (Decimal, float)) and not math.isfinite(value):
-        raise ValueError(f"an answer cannot hold {value}")
+        raise ValueError(f"an answer cannot hold {value}; write a finite number")
     if isinstance(value, Decimal):
         return f"{value:.2f}"
-    if value is None or isinstance(value, bool):
-        return "1" if value else ""  # as PHP writes true, false and null in a text
-    if isinstance(value, (int, float, datetime.date)):
+    if isinstance(value, float):
+        return _float(value, digits)
+    if isinstance(value, datetime.date):
         return str(value)
     raise TypeError(f"an answer holds texts, numbers, dates, lists and mappings, not {type(value).__name__}")
 
 
-def _xml(body: Mapping[str, Any], action: str) -> bytes:
-    head = {"action": action.lower()} if action else {}
-    root = f'<whmcsapi version="{_VERSION}">'
-    lines = ['<?xml version="1.0" encoding="utf-8"?>', root, *_elements({**head, **body}), "</whmcsapi>"]
-    return "\n".join(lines).encode()
+def _float(value: float, digits: int) -> str:
+    text = float.__repr__(value).removesuffix(".0") if digits == 17 else f"{value:.14G}"
+    e = "e" if digits == 17 else "E"
+    mantissa, _, exponent = text.partition(e)
+    if not exponent:
+        return text
+    if int(exponent) in range(16, digits):  # PHP turns to exponents one digit later than Python
+        return f"{Decimal(text):f}"
+    return f"{mantissa}{'' if '.' in mantissa else '.0'}{e}{int(exponent):+d}"
 
 
-def _elements(body: Mapping[Any, Any]) -> Iterator[str]:
+def _xml(body: Any, action: str) -> str:
+    lines = ['<?xml version="1.0" encoding="utf-8"?>', f'<whmcsapi version="{_VERSION}">']
+    _add_elements(lines, ({"action": action} if action else {}) | dict(_as_mapping(body)))
+    lines.append("</whmcsapi>")
+    text = "\n".join(lines).replace("\r", "&#13;")  # a parser would read a bare one as a line feed
+    return _NOT_XML.sub("\ufffd", text)
+
+
+def _add_elements(lines: list[str], body: Mapping[Any, Any]) -> None:
     for name, value in body.items():
-        tag = _NOT_NAME.sub("_", str(name))
-        tag = tag if tag[:1].isalpha() or tag[:1] == "_" else f"_{tag}"
+        tag = _tag(str(name))
         for item in value if isinstance(value, (list, tuple)) and value else [value]:
-            inner = dict(enumerate(item)) if isinstance(item, (list, tuple)) else item
-            if not isinstance(inner, Mapping):
-                text = _NOT_XML.sub("\ufffd", _text(inner)).translate(_XML_ESCAPES)
-                yield f"<{tag}>{text}</{tag}>"
-            elif _is_empty(inner):
-                yield f"<{tag}/>"
+            if type(item) is str or not isinstance(item, (Mapping, list, tuple)):
+                text = _text(item).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+                lines.append(f"<{tag}>{text}</{tag}>")
+            elif _is_empty(item):
+                lines.append(f"<{tag}/>")
             else:
-                yield f"<{tag}>"
-                yield from _elements(inner)
-                yield f"</{tag}>"
+                lines.append(f"<{tag}>")
+                _add_elements(lines, _as_mapping(item))
+                lines.append(f"</{tag}>")
+
+
+@lru_cache(maxsize=1024)
+def _tag(name: str) -> str:
+    tag = _NOT_NAME.sub("_", name)
+    return tag if tag[:1].isalpha() or tag[:1] == "_" else f"_{tag}"

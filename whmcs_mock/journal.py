@@ -1,132 +1,303 @@
-"""Record what was asked and how it was answered; secrets are redacted before they enter."""
+"""Record what was asked and how it was answered."""
 
 from __future__ import annotations
 
-import re
+import itertools
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
-from whmcs_mock.errors import quoted
+from whmcs_mock.advice import advise
+from whmcs_mock.errors import quote
+from whmcs_mock.redaction import REDACTED, is_secret, redactor, secret_params
 
-__all__ = ["Call", "Journal", "is_secret", "redactor"]
+if TYPE_CHECKING:
+    from whmcs_mock.ledger import Page
+    from whmcs_mock.request import Request
+    from whmcs_mock.response import Response
+    from whmcs_mock.store import Store
 
-REDACTED = "***"
+__all__ = ["ANSWER_BYTES", "Call", "Journal", "cut"]
 
-_NAMES = "secret|passw|accesskey|apikey|token|cardnum|cvv"
-_SECRET_NAME = re.compile(_NAMES, re.IGNORECASE)
-#: A name and a value within a text, as in JSON that was sent as a form.
-_SECRET_PAIR = re.compile(
-    rf"""((?:{_NAMES})\w{{0,20}}["']?\s{{0,5}}(?:[=:]|%3D)\s{{0,5}})("(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|[^&;\r\n]+)""",
-    re.IGNORECASE,
-)
-_SOUGHT = 20  # secrets of one call that are sought within its other texts
+ANSWER_BYTES = 64 * 1024  # of each answer that are kept
+_VALUE = 64 * 1024  # characters of each parameter that are kept
+_OVERHEAD, _PARAM = 600, 200  # bytes that a call, and each of its parameters, take beside their texts
+_SHOWN = 50  # parameters in the line of a call
+
+_numbers = itertools.count(1)
 
 
-@dataclass(frozen=True, slots=True)
+def cut(text: str) -> str:
+    """Return a value as the journal keeps it: a long one is cut, with its length."""
+    return text if len(text) <= _VALUE else f"{text[:_VALUE]}... ({len(text)} characters)"
+
+
 class Call:
-    """Tell one request to the server and how it was answered.
+    """Hold one request to the server and how it was answered.
 
-    Args:
-        action: The action as it was sent; empty when there was none.
-        clientid: The client's id as it was sent; None when there was none.
-        params: All parameters, secrets redacted.
-        result: ``success`` or ``error``; empty for what is answered below the API, as a 404 is.
-        message: The message of an error.
-        status: The HTTP status.
-        response_type: ``json``, ``xml`` or ``nvp``; empty below the API.
-        duration: How long the answer took, in seconds.
-        why: Why it was answered so.
-        advice: What a real WHMCS would take otherwise, a sentence each.
-        method: The HTTP method.
-        path: The path, without the query.
-        time: When the request came, in local time.
-        late: Set when the call may belong to an earlier test: the sentence that says so.
+    It exists as soon as the request has come. Secrets are redacted in everything that it shows.
     """
 
-    action: str
-    clientid: str | None
-    params: Mapping[str, str]
-    result: str
-    message: str
-    status: int
-    response_type: str
-    duration: float
-    why: str
-    advice: tuple[str, ...]
-    method: str
-    path: str
-    time: datetime
-    late: str = ""
+    __slots__ = (
+        "_action",
+        "_begun",
+        "_held",
+        "_notes",
+        "_own",
+        "_page",
+        "_secrets",
+        "_sent",
+        "agent",
+        "flat",
+        "id",
+        "query_secrets",
+        "raw",
+        "size",
+        "unread",
+    )
+
+    def __init__(self, request: Request, store: Store, path: str) -> None:
+        params, length = request.params, len(request.query_string) + len(request.body)
+        if length > _VALUE:
+            params = {cut(name): cut(value) for name, value in params.items()}
+            length = sum(len(name) + len(value) for name, value in params.items())
+        #: The parameters as they were sent, secrets included: for comparing, never for showing.
+        self.raw: Mapping[str, str] = params
+        self.id = 0  # until it is in a journal
+        self.agent = request.headers.get("user-agent", "")[:200]
+        self.unread = request.unread
+        self.flat = False  # whether the answer was JSON with flat bracket keys
+        self.query_secrets = tuple(filter(is_secret, request.query)) if request.query else ()
+        self._secrets = store.secrets
+        self._own: Mapping[str, str] | None = None  # the secret ones among the parameters, once someone has read them
+        self._begun = time.time(), time.perf_counter()
+        self._action = request.method, path
+        self._page: Page | None = store.pages.get(params.get("action", "").lower()) if store.pages else None
+        self._notes: tuple[str, ...] = ()
+        self._held = ""  # why there is no answer yet
+        self._sent: tuple[int, str, str, str, str, bytes, float] | None = None
+        self.size = _OVERHEAD + _PARAM * len(params) + length + len(path)
+
+    # What the server tells.
+
+    def hold(self, why: str) -> None:
+        """Record that the answer is held back."""
+        self._held = why
+
+    def complete(self, response: Response, *, sent: bool = True) -> None:
+        """Record the response; ``sent`` is false when the client has left without it."""
+        answer = response.answer
+        status, kind, why = (response.status, response.kind, response.why) if sent else (0, "", "")
+        result = answer.text("result") or ("success" if answer.client else "")
+        texts = (result, answer.text("message")) if sent else ("", "")
+        body = response.body[:ANSWER_BYTES] if sent and response.has_body else b""
+        self._notes, self.flat = answer.notes, response.flat and b"[0]" in body
+        self._held = "" if sent else "client left"
+        self.size += len(body) - (len(self._sent[5]) if self._sent else 0)
+        self._sent = (status, kind, *texts, why, body, time.perf_counter() - self._begun[1])
+
+    @property
+    def is_answered(self) -> bool:
+        """Return whether the answer was sent, or the client has left."""
+        return self._sent is not None
+
+    @property
+    def is_settled(self) -> bool:
+        """Return whether it is answered, or known to be held back or left."""
+        return self._sent is not None or bool(self._held)
+
+    # What a reader sees.
+
+    def _redact(self, text: str) -> str:
+        if self._own is None:
+            self._own = secret_params(self.raw)
+        return redactor(self._own, self._secrets)(text)
+
+    @property
+    def action(self) -> str:
+        """Return the action as it was sent; empty if there was none."""
+        return self._redact(self.raw.get("action", ""))
+
+    @property
+    def clientid(self) -> str | None:
+        """Return the client's id as it was sent, or None if there was none."""
+        return self.params.get("clientid")
+
+    @property
+    def params(self) -> dict[str, str]:
+        """Return all parameters, the values of secret ones as ``***``."""
+        return dict(self._shown())
+
+    def _shown(self) -> Iterator[tuple[str, str]]:
+        self._redact("")
+        redact = redactor(self._own or {}, self._secrets)
+        names = redactor({}, self._secrets)  # a name is not hidden because some value equals it
+        for name, value in self.raw.items():
+            yield names(name), REDACTED if value and is_secret(name) else redact(value)
+
+    @property
+    def method(self) -> str:
+        """Return the HTTP method."""
+        return self._redact(self._action[0])
+
+    @property
+    def path(self) -> str:
+        """Return the path within its world, without the query."""
+        return self._redact(self._action[1])
+
+    @property
+    def time(self) -> datetime:
+        """Return when the request came, in local time."""
+        return datetime.fromtimestamp(self._begun[0])
+
+    @property
+    def status(self) -> int:
+        """Return the HTTP status; 0 while there is no answer, or if there will be none."""
+        return self._sent[0] if self._sent else 0
+
+    @property
+    def response_type(self) -> str:
+        """Return what was sent: ``json``, ``xml`` or ``nvp``, below the API ``html``, ``text`` or ``empty``."""
+        return self._sent[1] if self._sent else ""
+
+    @property
+    def result(self) -> str:
+        """Return ``success`` or ``error``; empty below the API, and while there is no answer."""
+        return self._redact(self._sent[2]) if self._sent else ""
+
+    @property
+    def message(self) -> str:
+        """Return the message of an error."""
+        return self._redact(self._sent[3]) if self._sent else ""
+
+    @property
+    def why(self) -> str:
+        """Return why it was answered so, or that the client left; empty while there is no answer."""
+        return self._redact(self._sent[4] or self._held) if self._sent else ""
+
+    @property
+    def answer(self) -> str:
+        """Return the body that was sent, cut at 64 KiB."""
+        return self._redact(self._sent[5].decode("utf-8", "replace")) if self._sent else ""
+
+    @property
+    def duration(self) -> float:
+        """Return how long the answer took, in seconds; so far, while there is none."""
+        return self._sent[6] if self._sent else time.perf_counter() - self._begun[1]
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """Return where a real WHMCS would treat the request otherwise, a sentence each."""
+        return tuple(map(self._redact, (*advise(self, self._action[1], self._page), *self._notes)))
 
     def __str__(self) -> str:
         asked = self.action or f"{self.method} {self.path}"
-        sent = " ".join(f"{_short(key)}={_short(value)}" for key, value in self.params.items() if key != "action")
-        kind = f"{self.status or 'no answer'} {self.response_type}".rstrip()
-        answer = f"{self.result} {quoted(self.message)}" if self.message else self.result
-        because = f": {self.why}" if self.why else ""
-        return f"{_short(asked)} {sent}".rstrip() + f" -> {kind} {answer}".rstrip() + because
+        shown = [(name, value) for name, value in islice(self._shown(), _SHOWN + 1) if name != "action"]
+        sent = " ".join(f"{_short(name)}={_short(value)}" for name, value in shown)
+        sent += f" ... ({len(self.raw)} parameters)" if len(self.raw) > _SHOWN + 1 else ""
+        if self._held:
+            answer = self._held if self._held == "client left" else f"no answer yet ({self._held})"
+        elif self._sent is None:
+            answer = "no answer yet"
+        else:
+            answer = f"{self.status or 'connection reset'} {self.response_type}".rstrip()
+            told = f"{self.result} {quote(self.message)}" if self.message else self.result
+            answer = f"{answer} {told}".rstrip() + (f": {self.why}" if self.why else "")
+        return f"{_short(asked)} {sent}".rstrip() + f" -> {answer}"
 
     def __repr__(self) -> str:
         return f"<Call {self}>"
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the call as the control API shows it."""
+        names = ("id", "action", "clientid", "params", "method", "path", "status", "response_type", "result", "message")
+        rest = ("why", "advice", "duration", "answer")
+        return {
+            "time": self.time.isoformat(timespec="milliseconds"),
+            **{name: getattr(self, name) for name in (*names, *rest)},
+        }
+
 
 class Journal:
-    """Keep the latest calls; safe to use from many threads."""
+    """Keep the latest calls, in bounded memory; safe to use from many threads.
 
-    def __init__(self, limit: int = 10_000) -> None:
+    Args:
+        limit: How many calls are kept.
+        size: How many bytes they may take together.
+    """
+
+    def __init__(self, limit: int = 10_000, size: int = 16 * 1024 * 1024) -> None:
         self.dropped = 0  # calls that came before the ones kept
-        self.late: deque[Call] = deque(maxlen=100)  # calls that an earlier test began
-        self._calls: deque[Call] = deque(maxlen=limit)
-        self._came = threading.Condition()
+        self._calls: deque[Call] = deque()
+        self._limit, self._size, self._bytes = limit, size, 0
+        self._changed = threading.Condition(threading.Lock())
+        self._waiting = 0
+        self._stopping = False
 
     def add(self, call: Call) -> None:
-        """Record a call, and wake who waits for it."""
-        with self._came:
-            self.dropped += len(self._calls) == self._calls.maxlen
+        """Record a call that has come."""
+        with self._changed:
+            call.id = next(_numbers)
             self._calls.append(call)
-            self._came.notify_all()
+            self._bytes += call.size
+            while len(self._calls) > self._limit or (self._bytes > self._size and len(self._calls) > 1):
+                self._bytes -= self._calls.popleft().size
+                self.dropped += 1
+            if self._waiting:
+                self._changed.notify_all()
+
+    def complete(self, call: Call, response: Response, *, sent: bool = True) -> None:
+        """Record the response to a call."""
+        with self._changed:
+            before = call.size
+            call.complete(response, sent=sent)
+            if self._calls and call.id >= self._calls[0].id:  # it is still kept
+                self._bytes += call.size - before
+            if self._waiting:
+                self._changed.notify_all()
+
+    def hold(self, call: Call, why: str) -> None:
+        """Record that the answer to a call is held back."""
+        with self._changed:
+            call.hold(why)
+            self._changed.notify_all()
 
     def calls(self) -> list[Call]:
         """Return the recorded calls, oldest first."""
-        with self._came:
+        with self._changed:
             return list(self._calls)
 
+    def clear(self) -> None:
+        """Forget all calls."""
+        with self._changed:
+            self._calls.clear()
+            self._bytes = self.dropped = 0
+
+    def stop_waiting(self) -> None:
+        """End every wait for a call."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
     def wait_for(self, wanted: Callable[[Call], bool], timeout: float) -> Call | None:
-        """Return the first call that is wanted, when need be after waiting; None after ``timeout`` seconds."""
+        """Return the first call that is wanted, once it is answered or held back; None after ``timeout`` seconds."""
 
         def first() -> Call | None:
-            return next((call for call in self._calls if wanted(call)), None)
+            return next((call for call in self._calls if call.is_settled and wanted(call)), None)
 
-        with self._came:
-            return self._came.wait_for(first, timeout)
-
-
-def is_secret(name: str) -> bool:
-    """Tell by a parameter's name whether its value is kept from the journal."""
-    return bool(_SECRET_NAME.search(name))
-
-
-def redactor(params: Mapping[str, str], known: Collection[str]) -> Callable[[str], str]:
-    """Return a function that hides secrets in a text: the known ones, and what parameters named like one hold."""
-    sent = [value for key, value in params.items() if is_secret(key)]
-    secrets = {*known, *sent} - {""}
-    # A short one is part of too many words, and a long one is not repeated by accident.
-    sought = sorted({s for s in [*known, *sent[:_SOUGHT]] if 3 < len(s) < 200}, key=len, reverse=True)
-    within = re.compile("|".join(map(re.escape, sought)) or "(?!)", re.IGNORECASE)
-
-    def redact(text: str) -> str:
-        if text in secrets:
-            return REDACTED
-        text = within.sub(REDACTED, text)
-        pairs = "=" in text or ":" in text or "%3" in text
-        return _SECRET_PAIR.sub(lambda found: found[1] + REDACTED, text) if pairs else text
-
-    return redact
+        with self._changed:
+            self._waiting += 1
+            try:
+                found = self._changed.wait_for(lambda: first() or self._stopping, timeout)
+                return found if isinstance(found, Call) else None
+            finally:
+                self._waiting -= 1
 
 
 def _short(text: str) -> str:
-    """Write a value as it stands when it is one plain word, else in quotes."""
-    return text if text.isprintable() and " " not in text and 0 < len(text) <= 60 else quoted(text)
+    """Return a value as it is if it is one plain word, else in quotes."""
+    return text if text.isprintable() and " " not in text and 0 < len(text) <= 60 else quote(text)

@@ -1,4 +1,4 @@
-"""Give pytest the fixtures ``whmcs_mock_server`` and ``whmcs_mock``.
+"""Provide the pytest fixtures ``whmcs_mock_server`` and ``whmcs_mock``.
 
 Nothing heavy is imported until a test asks for one of them.
 """
@@ -6,55 +6,139 @@ Nothing heavy is imported until a test asks for one of them.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
-from typing import TYPE_CHECKING, Any, NoReturn
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import pytest
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
-    from whmcs_mock.mock import WhmcsMock
-    from whmcs_mock.model import Ledger
+    from whmcs_mock.handle import WhmcsMock
+    from whmcs_mock.ledger import Ledger
     from whmcs_mock.server import MockServer
 
 __all__ = ["whmcs_mock", "whmcs_mock_fixtures", "whmcs_mock_server", "whmcs_mock_ssl_context"]
 
 _MARK_ARGUMENTS = ("fixtures", "profile", "strict")
-_PROFILES = ("documented", "live")
+_PROFILES = ("documented", "live")  # as in ledger, which is not imported here
 _SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 _SECTION = "WHMCS mock: calls in this test"
+_LATE_SECTION = "WHMCS mock: calls from tests that had ended"
 _MOCK: pytest.StashKey[tuple[WhmcsMock, bool]] = pytest.StashKey()  # of a test: its mock, and whether it is strict
 _LEDGERS: pytest.StashKey[dict[Any, Ledger]] = pytest.StashKey()  # of the session: by path and time of change
 _CA_PATH: pytest.StashKey[Path] = pytest.StashKey()
+_CALLS: pytest.StashKey[Any] = pytest.StashKey()  # the calls that came to the worlds of ended tests, with those tests
+_STRICT: pytest.StashKey[set[str]] = pytest.StashKey()  # the tests that were strict
+_LATE: pytest.StashKey[list[tuple[str, str, bool]]] = pytest.StashKey()  # a test, its late call, whether it was strict
+
+_numbers = itertools.count(1)
+
+
+def _parse_profile(text: str) -> str:
+    if text not in _PROFILES:
+        raise ValueError('"documented" or "live"')
+    return text
+
+
+def _parse_switch(text: str) -> bool:
+    if text.lower() not in _SWITCH:
+        raise ValueError("1 or 0, true or false")
+    return _SWITCH[text.lower()]
+
+
+def _parse_host(text: str) -> str:
+    if not text.strip():
+        raise ValueError("a name or an address, such as 127.0.0.1")
+    return text
+
+
+def _parse_port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+        raise ValueError("a port from 0 to 65535")
+    return int(text)
+
+
+class _Setting(NamedTuple):
+    """Hold a setting: an option, a variable of the environment and an ini option, in this order."""
+
+    name: str
+    parse: Callable[[str], Any]
+    default: str
+    help: str
+    option: dict[str, Any] = {"metavar": "VALUE"}  # noqa: RUF012  # never changed
+
+
+_SETTINGS = {
+    setting.name: setting
+    for setting in (
+        _Setting(
+            "profile",
+            _parse_profile,
+            "documented",
+            "answer as documented, or as live systems do",
+            {"metavar": "{documented,live}"},
+        ),
+        _Setting(
+            "strict",
+            _parse_switch,
+            "false",
+            "fail tests on advice and unused faults",
+            {"action": "store_const", "const": "true"},
+        ),
+        _Setting(
+            "tls", _parse_switch, "false", "serve https, with the extra tls", {"action": "store_const", "const": "true"}
+        ),
+        _Setting("host", _parse_host, "127.0.0.1", "listen on this name or address"),
+        _Setting("port", _parse_port, "0", "listen on this port; 0 takes a free one"),
+    )
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options: on the command line, in the environment and in the ini file, in this order."""
     group = parser.getgroup("whmcs-mock", "whmcs-mock: a WHMCS billing API for tests")
-    add, ini = group.addoption, parser.addini
-    paths = "YAML file or folder to serve; may be given again (environment: WHMCS_MOCK_FIXTURES)"
-    add("--whmcs-mock-fixtures", action="append", metavar="PATH", help=paths)
-    profile = "answer as documented, or as live systems do (environment: WHMCS_MOCK_PROFILE)"
-    add("--whmcs-mock-profile", choices=_PROFILES, help=profile)
-    strict = "let advice, and what a test leaves behind, fail the test (environment: WHMCS_MOCK_STRICT=1)"
-    add("--whmcs-mock-strict", action="store_true", default=None, help=strict)
-    ini("whmcs_mock_fixtures", "YAML files or folders that whmcs-mock serves", type="paths", default=[])
-    ini("whmcs_mock_profile", "documented or live", default="documented")
-    ini("whmcs_mock_strict", "let advice, and what a test leaves behind, fail the test", type="bool", default=False)
-    ini("whmcs_mock_tls", "serve https, with the extra tls", type="bool", default=False)
+    paths = "fixture file or folder to serve; may be given again (environment: WHMCS_MOCK_FIXTURES)"
+    group.addoption("--whmcs-mock-fixtures", action="append", metavar="PATH", help=paths)
+    parser.addini("whmcs_mock_fixtures", "files or folders that whmcs-mock serves", type="paths", default=[])
+    for name, setting in _SETTINGS.items():
+        text = f"{setting.help} (environment: WHMCS_MOCK_{name.upper()})"
+        group.addoption(f"--whmcs-mock-{name}", default=None, help=text, **setting.option)
+        parser.addini(f"whmcs_mock_{name}", setting.help, default=setting.default)
+
+
+def _setting(config: pytest.Config, name: str) -> Any:
+    """Return a setting; ``pytest.UsageError`` names the place where its value is wrong."""
+    variable = f"WHMCS_MOCK_{name.upper()}"
+    for where, value in (
+        (f"--whmcs-mock-{name}", config.getoption(f"whmcs_mock_{name}")),
+        (variable, os.environ.get(variable)),
+        (f"whmcs_mock_{name}", config.getini(f"whmcs_mock_{name}")),
+    ):
+        if value is None or (value == "" and where == variable):
+            continue
+        text = " ".join(map(str, value)) if isinstance(value, list) else str(value)  # a list in TOML
+        try:
+            return _SETTINGS[name].parse(text)
+        except ValueError as error:
+            raise pytest.UsageError(f'{where} is {error}, not "{text}"') from None
+    raise AssertionError(name)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, and check what takes no import to check."""
     line = "whmcs_mock(fixtures=..., profile=..., strict=...): what the fixture whmcs_mock serves in this test, and how"
     config.addinivalue_line("markers", line)
-    _profile(config)
-    _strict(config)
-    _switch(config, "whmcs_mock_tls")
-    config.stash[_LEDGERS] = {}
+    for name in _SETTINGS:
+        _setting(config, name)
+    _configured_fixtures(config)
+    config.stash[_LEDGERS], config.stash[_CALLS] = {}, ()
+    config.stash[_STRICT], config.stash[_LATE] = set(), []
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -74,7 +158,7 @@ def _marked(item: pytest.Item) -> dict[str, Any]:
 
 
 def _wrong_marker(item: pytest.Item) -> str:
-    """Say what is wrong in the markers of a test; empty when nothing is."""
+    """Return what is wrong in the markers of a test; empty if nothing is."""
     marked = _marked(item)
     unknown = [repr(value) for mark in item.iter_markers("whmcs_mock") for value in mark.args]
     unknown += [key for key in marked if key not in _MARK_ARGUMENTS]
@@ -88,56 +172,37 @@ def _wrong_marker(item: pytest.Item) -> str:
     return ""
 
 
-def _profile(config: pytest.Config) -> str:
-    if profile := config.getoption("whmcs_mock_profile"):
-        return str(profile)
-    said = os.environ.get("WHMCS_MOCK_PROFILE")
-    profile = said or config.getini("whmcs_mock_profile")
-    if profile not in _PROFILES:
-        where = "WHMCS_MOCK_PROFILE" if said else "whmcs_mock_profile"
-        raise pytest.UsageError(f'{where} is "documented" or "live", not "{profile}"')
-    return str(profile)
-
-
-def _strict(config: pytest.Config) -> bool:
-    if config.getoption("whmcs_mock_strict"):
-        return True
-    if said := os.environ.get("WHMCS_MOCK_STRICT"):
-        if said.lower() not in _SWITCH:
-            raise pytest.UsageError(f'WHMCS_MOCK_STRICT is 1 or 0, not "{said}"')
-        return _SWITCH[said.lower()]
-    return _switch(config, "whmcs_mock_strict")
-
-
-def _switch(config: pytest.Config, name: str) -> bool:
-    try:
-        return bool(config.getini(name))
-    except (ValueError, pytest.UsageError) as error:
-        raise pytest.UsageError(f"{name} is true or false: {error}") from None
+def _configured_fixtures(config: pytest.Config) -> tuple[str, list[Path]]:
+    """Return where the fixtures are configured, and their paths."""
+    folder = config.invocation_params.dir
+    if given := config.getoption("whmcs_mock_fixtures"):
+        if not all(given):
+            raise pytest.UsageError("--whmcs-mock-fixtures is a path, and not empty")
+        return "--whmcs-mock-fixtures", [folder / path for path in given]
+    if given := [path for path in os.environ.get("WHMCS_MOCK_FIXTURES", "").split(os.pathsep) if path]:
+        return "WHMCS_MOCK_FIXTURES", [folder / path for path in given]
+    return "the ini option whmcs_mock_fixtures", config.getini("whmcs_mock_fixtures")
 
 
 @pytest.fixture(scope="session")
 def whmcs_mock_fixtures(pytestconfig: pytest.Config) -> Any:
-    """Give the paths of the fixtures, or a ready ``Ledger``; override it to choose them in code."""
-    paths = pytestconfig.getoption("whmcs_mock_fixtures")
-    if not paths and (said := os.environ.get("WHMCS_MOCK_FIXTURES")):
-        paths = said.split(os.pathsep)
-    folder = pytestconfig.invocation_params.dir
-    return [folder / path for path in paths or ()] or pytestconfig.getini("whmcs_mock_fixtures")
+    """Return the paths of the fixtures, or a ready ``Ledger``; override it to choose them in code."""
+    return _configured_fixtures(pytestconfig)[1]
 
 
 @pytest.fixture(scope="session")
 def whmcs_mock_ssl_context(
     pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 ) -> ssl.SSLContext | None:
-    """Give the ``ssl.SSLContext`` of the server, None for http; override it to bring your own."""
-    if not pytestconfig.getini("whmcs_mock_tls"):
+    """Return the ``ssl.SSLContext`` of the server, None for http; override it to bring your own."""
+    if not _setting(pytestconfig, "tls"):
         return None
     import ssl
 
     ca = _trustme().CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+    names = dict.fromkeys(("127.0.0.1", "localhost", _setting(pytestconfig, "host")))
+    ca.issue_cert(*names).configure_cert(context)
     path = tmp_path_factory.mktemp("whmcs_mock") / "ca.pem"
     ca.cert_pem.write_to_path(path)
     pytestconfig.stash[_CA_PATH] = path
@@ -148,12 +213,23 @@ def whmcs_mock_ssl_context(
 def whmcs_mock_server(
     whmcs_mock_fixtures: Any, whmcs_mock_ssl_context: ssl.SSLContext | None, pytestconfig: pytest.Config
 ) -> Iterator[MockServer]:
-    """Give the running ``MockServer``, one for the session (under pytest-xdist, one for each worker)."""
+    """Return the running ``MockServer``, one for the session (under pytest-xdist, one for each worker)."""
+    from whmcs_mock.errors import ListenError
     from whmcs_mock.server import MockServer
 
     ledger = _ledger(whmcs_mock_fixtures, pytestconfig)
-    with MockServer(ledger, profile=_profile(pytestconfig), ssl_context=whmcs_mock_ssl_context) as server:
-        yield server
+    profile, host, port = (_setting(pytestconfig, name) for name in ("profile", "host", "port"))
+    server = MockServer(ledger, host=host, port=port, profile=profile, ssl_context=whmcs_mock_ssl_context)
+    problem = ""
+    try:
+        server.start()
+    except ListenError as error:
+        problem = str(error)
+    if problem:  # not in the except clause: pytest would tell it twice
+        _fail(f"whmcs-mock: {problem}; see --whmcs-mock-host and --whmcs-mock-port, whose 0 takes a free port")
+    pytestconfig.stash[_CALLS] = server.app.worlds.late
+    yield server
+    server.stop()
 
 
 @pytest.fixture
@@ -163,38 +239,44 @@ def whmcs_mock(
     whmcs_mock_fixtures: Any,
     pytestconfig: pytest.Config,
 ) -> Iterator[WhmcsMock]:
-    """Give the ``WhmcsMock`` of this test: everything is as the fixtures say before it begins."""
+    """Return the ``WhmcsMock`` of this test, which has a world of its own: the fixtures as they were loaded."""
     from whmcs_mock.errors import WhmcsMockWarning
-    from whmcs_mock.mock import WhmcsMock
+    from whmcs_mock.handle import WhmcsMock
 
-    item, config = request.node, pytestconfig
+    item, config, worlds = request.node, pytestconfig, whmcs_mock_server.app.worlds
     if wrong := _wrong_marker(item):
         _fail(wrong)
     marked, folder = _marked(item), item.path.parent
-    given = marked.get("fixtures", whmcs_mock_fixtures)  # the latter may be overridden for this module alone
-    ledger = _ledger(given, config, folder if "fixtures" in marked else None)
-    whmcs_mock_server.reset(ledger, profile=marked.get("profile") or _profile(config), name=item.nodeid)
-    mock = WhmcsMock(whmcs_mock_server, folder, config.stash.get(_CA_PATH, None))
-    strict = marked.get("strict", _strict(config))
+    if "fixtures" in marked:
+        ledger = _ledger(marked["fixtures"], config, folder)
+    else:  # may be overridden for this module alone
+        ledger = _ledger(whmcs_mock_fixtures, config)
+    name = f"{next(_numbers)}-{re.sub('[^A-Za-z0-9._-]+', '-', item.name)[:40].strip('-')}"
+    whmcs_mock_server.clear()
+    worlds.begin(name, ledger, marked.get("profile") or _setting(config, "profile"))
+    mock = WhmcsMock(whmcs_mock_server, folder, config.stash.get(_CA_PATH, None), name=name)
+    strict = marked.get("strict", _setting(config, "strict"))
     item.stash[_MOCK] = mock, strict
     yield mock
-    whmcs_mock_server.origins.end()
-    if not strict:
-        for complaint in mock.complaints():
-            item.warn(WhmcsMockWarning(complaint))
+    problems = mock.problems()
+    worlds.end(name, item.nodeid)
+    if strict:
+        config.stash[_STRICT].add(item.nodeid)
+    else:
+        for problem in problems:
+            item.warn(WhmcsMockWarning(problem))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail a strict test for what it did not do well."""
+    """Fail a strict test on advice, unused faults, and exceptions in the server."""
+    __tracebackhide__ = True
     result = yield
     mock, strict = item.stash.get(_MOCK, (None, False))
     if mock is not None and strict:
-        advice = [
-            f"call {n}: {advice}" for n, call in enumerate(mock.calls, 1) for advice in call.advice if not call.late
-        ]
-        if complaints := mock.complaints() + advice:
-            _fail("\n".join(["whmcs-mock is strict here:", *complaints]))
+        advice = [f"call {n}: {advice}" for n, call in enumerate(mock.calls, 1) for advice in call.advice]
+        if problems := mock.problems() + advice:
+            _fail("\n".join(["whmcs-mock is strict here:", *problems]))
     return result
 
 
@@ -205,14 +287,46 @@ def pytest_runtest_makereport(
     """Explain a failure by the calls in the test, on the terminal and in junit XML alike."""
     report = yield
     mock, _ = item.stash.get(_MOCK, (None, False))
-    if report.failed and mock is not None:
+    if mock is None:
+        return report
+    if report.failed and not (call.excinfo and call.excinfo.value is mock.told):
         if isinstance(report.longrepr, str):
             report.longrepr += f"\n\n{_SECTION}\n{mock.report()}"
         elif add_section := getattr(report.longrepr, "addsection", None):
             add_section(_SECTION, mock.report())
-    if mock is not None and call.when == "teardown":
+    if call.when == "teardown":
+        mock.clear_calls()
         del item.stash[_MOCK]
     return report
+
+
+# What a test leaves running calls the world of that test, which nobody looks at any more.
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Collect the calls that came from tests that had ended; with a strict one among them the session fails."""
+    config, late = session.config, session.config.stash.get(_LATE, [])
+    late += [(test, str(call), test in config.stash[_STRICT]) for test, call in config.stash.get(_CALLS, ())]
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["whmcs_mock_late"] = late
+    elif any(strict for _, _, strict in late) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over from a worker of pytest-xdist what it collected."""
+    late = getattr(node, "workeroutput", {}).get("whmcs_mock_late", ())
+    node.config.stash[_LATE] += [(test, call, strict) for test, call, strict in late]
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Name the calls that came from tests that had ended, and those tests."""
+    if late := config.stash.get(_LATE, []):
+        terminalreporter.section(_LATE_SECTION)
+        for (test, call, _), times in Counter(late).items():
+            terminalreporter.line(f"{test} left this running: {call}" + (f" ({times} times)" if times > 1 else ""))
 
 
 def _trustme() -> Any:
@@ -224,34 +338,37 @@ def _trustme() -> Any:
 
 
 def _ledger(given: Any, config: pytest.Config, folder: Path | None = None) -> Ledger:
-    """Load what an option, a marker or an overridden fixture gives; a marker's paths from the test's folder, if there."""
+    """Load what is configured, overridden, or given by a marker in a folder's test: its paths start there."""
     from whmcs_mock.errors import FixtureError
     from whmcs_mock.fixtures import load_fixtures
-    from whmcs_mock.model import Ledger
+    from whmcs_mock.handle import find_path
+    from whmcs_mock.ledger import Ledger
 
     if isinstance(given, Ledger):
         return given
     paths = [given] if isinstance(given, (str, os.PathLike)) else given
+    where, configured = _configured_fixtures(config)
+    if folder or paths != configured:
+        where = "the marker whmcs_mock(fixtures=...)" if folder else "the fixture whmcs_mock_fixtures"
     if not isinstance(paths, (list, tuple)) or not all(isinstance(path, (str, os.PathLike)) for path in paths):
-        _fail(f"whmcs-mock: the fixtures are a path, a list of paths or a Ledger, not {given!r}")
-    found = [folder / path if folder and (folder / path).exists() else path for path in paths]
-    names = tuple(_short(path) for path in found)
-    key = names, tuple(os.stat(name).st_mtime_ns for name in names if os.path.exists(name))
-    ledgers = config.stash[_LEDGERS]
+        _fail(f"whmcs-mock: {where} gives a path, a list of paths or a Ledger, not {given!r}")
+    ledgers, here, problems = config.stash[_LEDGERS], config.invocation_params.dir, ""
     try:
+        names = tuple(_short(find_path(path, [folder, here] if folder else [here])) for path in paths)
+        key = names, tuple(os.stat(name).st_mtime_ns for name in names)
         if key not in ledgers:
             ledgers[key] = load_fixtures(*names)
     except FixtureError as error:
         problems = str(error)
-    if key not in ledgers:  # not in the except clause: pytest would tell the problems twice
-        _fail(f"whmcs-mock: the fixtures have problems\n{problems}")
+    if problems:  # not in the except clause: pytest would tell them twice
+        _fail(f"whmcs-mock: the fixtures of {where} have problems\n{problems}")
     return ledgers[key]
 
 
-def _short(path: str | os.PathLike[str]) -> str:
-    """Write a path from the working directory when it is below it."""
-    relative = os.path.relpath(path)
-    return os.fspath(path) if relative.startswith(os.pardir) else relative
+def _short(path: Path) -> str:
+    """Return a path from the working directory if it is below it."""
+    here = os.getcwd()
+    return str(path)[len(here) + 1 :] if str(path).startswith(here + os.sep) else str(path)
 
 
 def _fail(message: str) -> NoReturn:

@@ -5,26 +5,30 @@ from __future__ import annotations
 import contextlib
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pytest_httpserver import HTTPServer, HTTPServerError
-from werkzeug import Request, Response
-from werkzeug.exceptions import HTTPException
+from werkzeug import Request as ExpectedRequest
 
-from whmcs_mock.api import Action
-from whmcs_mock.app import ENDPOINT, App, Refused, is_endpoint, read_body
+from whmcs_mock.api import ActionT
+from whmcs_mock.app import App
+from whmcs_mock.control import is_steering
 from whmcs_mock.fixtures import load_fixtures
 from whmcs_mock.journal import Call
+from whmcs_mock.ledger import Ledger, Profile, parse_profile
 from whmcs_mock.listener import Listener
-from whmcs_mock.model import Ledger, Profile, checked_profile
-from whmcs_mock.origins import Origins
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+from whmcs_mock.reader import IDLE_SECONDS, REQUEST_SECONDS
+from whmcs_mock.redaction import redactor
+from whmcs_mock.request import ENDPOINT, Request, is_endpoint
+from whmcs_mock.response import HTTPError, Response
+from whmcs_mock.world import World
 
 __all__ = ["MockServer"]
+
+_MAX_EXPECTED = 256 * 1024 * 1024  # bytes that a request to something else than the API may have
 
 
 class MockServer(HTTPServer):
@@ -34,12 +38,14 @@ class MockServer(HTTPServer):
     by them, everything else by the API.
 
     Args:
-        ledger: What there is to tell; without one, the documented example.
+        ledger: The fixtures; without any, the documented example.
         host: The name or address to listen on.
         port: The port; 0 takes a free one.
         profile: ``documented`` or ``live``; changeable while running.
         ssl_context: Serves https.
         on_call: Called with each ``Call`` before its answer is sent.
+        request_seconds: How long a request may take from its first byte to its last.
+        idle_seconds: How long a connection may be idle between two requests.
     """
 
     DEFAULT_LISTEN_HOST = "127.0.0.1"
@@ -53,50 +59,62 @@ class MockServer(HTTPServer):
         profile: str = "documented",
         ssl_context: ssl.SSLContext | None = None,
         on_call: Callable[[Call], None] | None = None,
+        request_seconds: float = REQUEST_SECONDS,
+        idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         super().__init__(host, port, ssl_context, threaded=True)
-        self.ledger = load_fixtures() if ledger is None else ledger
-        self.app = App(self.ledger, profile, on_call=on_call, on_error=self.keep_error)
-        self.origins = Origins()
+        self.app = App(
+            load_fixtures() if ledger is None else ledger, profile, on_call=on_call, on_error=self.keep_error
+        )
+        self.mismatches: list[tuple[float, str]] = []  # when a client spoke the wrong protocol, and which
+        self._seconds: dict[str, Any] = {"request_seconds": request_seconds, "idle_seconds": idle_seconds}
 
     def keep_error(self, error: BaseException) -> None:
         """Keep what a function or handler raised, for ``check_handler_errors()`` of pytest-httpserver."""
         self.handler_errors.append(error)  # type: ignore[arg-type]  # pytest.fail() raises no Exception
 
     @property
+    def world(self) -> World:
+        """Return the world that paths without one lead to."""
+        return self.app.worlds[self.app.worlds.current]
+
+    @property
+    def ledger(self) -> Ledger:
+        """Return the fixtures."""
+        return self.app.worlds.ledger
+
+    @property
     def base_url(self) -> str:
-        """Give the URL below which everything is served, without a slash at its end."""
+        """Return the URL below which everything is served, without a slash at its end."""
         return self.url_for("/")[:-1]
 
     @property
     def url(self) -> str:
-        """Give the URL of the API."""
+        """Return the URL of the API."""
         return self.url_for(ENDPOINT)
 
     @property
     def profile(self) -> Profile:
-        """Give the profile: ``documented`` or ``live``."""
-        return self.app.setup.profile
+        """Return the profile: ``documented`` or ``live``."""
+        return self.world.profile
 
     @profile.setter
     def profile(self, name: str) -> None:
-        self.app.setup.profile = checked_profile(name)
+        self.world.profile = parse_profile(name)
 
-    def action(self, name: str) -> Callable[[Action], Action]:
+    def action(self, name: str) -> Callable[[ActionT], ActionT]:
         """Answer an action with a function of the parameters.
 
-        The function returns a mapping, whose ``result`` is ``success`` unless it says otherwise, or
-        raises ``ApiError``.
+        The function returns a mapping, whose ``result`` is ``success`` unless it says otherwise, raises
+        ``ApiError``, or returns None to leave the call to the fixtures and built-in actions.
 
         Args:
             name: The action; its case does not matter.
+
+        Raises:
+            TypeError: There is no name.
         """
-
-        def register(function: Action) -> Action:
-            self.app.setup.actions[name.lower()] = function
-            return function
-
-        return register
+        return self.world.action(name)
 
     def start(self) -> None:
         """Bind, and serve in a thread; the server listens when this returns.
@@ -108,67 +126,140 @@ class MockServer(HTTPServer):
         if self.is_running():
             raise HTTPServerError("the server is running already")
         self.server = Listener(
-            *(self.host, self.port, self.wsgi, self.ssl_context),
-            app=self.app,
-            origins=self.origins,
+            self.host,
+            self.port,
+            self.respond,
+            tls=self.ssl_context,
+            refuse=self.app.refuse,
+            limit=self._body_limit,
+            on_mismatch=lambda text: self.mismatches.append((time.time(), text)),
             on_error=self.keep_error,
+            **self._seconds,
         )
-        self.port = self.origins.port = self.server.port
+        self.port = self.server.port
         self.server_thread = threading.Thread(target=self.thread_target, daemon=True, name="whmcs-mock")
         self.server_thread.start()
 
     def stop(self) -> None:
-        """Stop serving: end the answers that are held back, and close every connection."""
+        """Stop serving: send the answers that are held back, and close every connection."""
         server, thread = self.server, self.server_thread
         if not isinstance(server, Listener) or thread is None:
             raise HTTPServerError("the server is not running")
-        self.app.setup.faults.end()
+        self.app.worlds.release()
         server.shutdown()
         thread.join()
         server.end_connections()
         self.server = self.server_thread = None
 
-    def reset(self, ledger: Ledger | None = None, *, profile: str = "documented", name: str = "") -> None:
+    def reset(self, ledger: Ledger | None = None, *, profile: str | None = None) -> None:
         """Begin anew: the ledger as it was loaded, and no fault, call, action or expectation.
 
         Args:
-            ledger: What there is to tell from now on; without one, the ledger the server was made with.
-            profile: ``documented`` or ``live``.
-            name: Whose calls come from now on: a test's name.
+            ledger: The fixtures from now on; without any, the ones the server was made with.
+            profile: ``documented`` or ``live``; without one, the one the server was made with.
         """
         self.clear()
-        if name:
-            self.origins.begin(name)
-        self.app.reset(self.ledger if ledger is None else ledger, profile, name)
+        self.app.worlds.reset(self.app.worlds.current, ledger, profile)
 
-    def wsgi(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request: by what is expected, or else by the API."""
-        if response := self._expected(environ):
-            return response(environ, start_response)
-        if not is_endpoint(environ["PATH_INFO"]):
+    # Expectations come first.
+
+    def respond(self, request: Request) -> Response:
+        """Return the response to one request: of an expectation that matches it, or else of the API."""
+        handlers = self.ordered_handlers[:1] or self.oneshot_handlers or self.handlers
+        if handlers and (response := self._expected(request)):
+            return response
+        if not is_endpoint(request.path) and not is_steering(request.path):
             # Told as pytest-httpserver tells it, but without what may hold a secret.
-            bare = {**environ, "QUERY_STRING": "", "CONTENT_LENGTH": "0", "wsgi.input": BytesIO()}
-            self.respond_nohandler(Request(bare))
+            self.respond_nohandler(ExpectedRequest(_environ(request, self, bare=True)))
             del self.assertions[:-100]
-        return self.app(environ, start_response)
+            return self.app.respond(request, steerable=False)
+        return self.app.respond(request)
 
-    def _expected(self, environ: WSGIEnvironment) -> Response | None:
-        """Return what an expectation answers; None when none takes the request."""
-        expected = self.ordered_handlers[:1] + self.oneshot_handlers + self.handlers
-        if not expected:
-            return None
+    def _body_limit(self, path: str) -> int:
+        return self.app.body_limit(path) if is_endpoint(path) or is_steering(path) else _MAX_EXPECTED
+
+    def _expected(self, request: Request) -> Response | None:
         try:
-            data = read_body(environ) if is_endpoint(environ["PATH_INFO"]) else Request(environ).get_data()
-        except (Refused, OSError, HTTPException):
-            return None  # the application refuses it too
-        environ.update({"wsgi.input": BytesIO(data), "CONTENT_LENGTH": str(len(data))})
-        request = Request(environ)
-        request.get_data()
-        environ["wsgi.input"].seek(0)  # to be read once more, here and by whom it is left to
-        with contextlib.suppress(ValueError):  # a matcher wants JSON, and this is none
-            if any(handler.matcher.match(request) for handler in expected):
-                response = Response.from_app(Request.application(self.application), environ)
-                environ["wsgi.input"].seek(0)
-                self.app.stubbed(environ, response.status_code)
-                return response
-        return None
+            world, path = self.app.worlds.find(request.path)
+        except HTTPError:
+            return None
+        if world is not self.world:
+            return None  # what a test expects is not for calls that an earlier one left behind
+        environ = _environ(request, self, path)
+        asked = ExpectedRequest(environ)
+        asked.get_data()
+        expected = self.ordered_handlers[:1] + self.oneshot_handlers + self.handlers
+        matched = False
+        with contextlib.suppress(ValueError):  # a matcher wants JSON, and this is none that Python reads
+            matched = any(handler.matcher.match(asked) for handler in expected)
+        if not matched:
+            return None
+        response = self._run_handler(environ)
+        self.app.record_expected(world, request, path, response)
+        return response
+
+    def _run_handler(self, environ: dict[str, Any]) -> Response:
+        environ["wsgi.input"].seek(0)
+        application = ExpectedRequest.application(self.application)
+        started: list[Any] = []
+        written: list[bytes] = []
+
+        def start_response(
+            status: str, headers: list[tuple[str, str]], _exc_info: Any = None
+        ) -> Callable[[bytes], object]:
+            started[:] = status, headers
+            return written.append
+
+        try:
+            parts: Iterable[bytes] = application(environ, start_response)
+            body = b"".join([*parts, *written])
+            getattr(parts, "close", list)()
+            status, headers = started
+            lengths = [int(value) for name, value in headers if name.lower() == "content-length"]
+        except BaseException as error:  # noqa: BLE001  # out of a handler that a test gave to expect_request
+            if not isinstance(error, Exception):  # pytest.fail(): pytest-httpserver keeps the others
+                self.keep_error(error)
+            return Response.plain(500, f"whmcs-mock: a request handler raised {type(error).__name__}: {error}")
+        framing = ("content-length", "connection", "transfer-encoding", "date")
+        close = any(name.lower() == "connection" and value.lower() == "close" for name, value in headers)
+        length = lengths[0] if lengths and lengths[0] != len(body) else None
+        return Response(
+            int(status[:3]),
+            [pair for pair in headers if pair[0].lower() not in framing],
+            body,
+            length=length,
+            close=close or (length or 0) > len(body),
+            why="answered by expect_request",
+        )
+
+
+def _environ(request: Request, server: MockServer, path: str = "", *, bare: bool = False) -> dict[str, Any]:
+    """Return the WSGI environment of a request, which is what expectations are matched against."""
+    redact = redactor({}, server.world.store.secrets) if bare else str
+    path = redact(path or request.path)
+    body = b"" if bare else request.body
+    query = b"" if bare else request.query_string
+    environ = {
+        "REQUEST_METHOD": redact(request.method),
+        "SCRIPT_NAME": "",
+        "PATH_INFO": path.encode("utf-8", "surrogateescape").decode("latin-1"),
+        "QUERY_STRING": query.decode("latin-1"),
+        "REQUEST_URI": path,
+        "SERVER_NAME": server.host,
+        "SERVER_PORT": str(server.port),
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": request.address,
+        "CONTENT_LENGTH": str(len(body)),
+        "CONTENT_TYPE": request.headers.get("content-type", ""),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "https" if request.secure else "http",
+        "wsgi.input": BytesIO(body),
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    hidden = ("content-type", "content-length", "transfer-encoding")
+    headers = {
+        f"HTTP_{name.upper().replace('-', '_')}": value for name, value in request.headers.items() if name not in hidden
+    }
+    return {**environ, **headers}

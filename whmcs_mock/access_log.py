@@ -1,0 +1,88 @@
+"""Write the access log of the command, without ever holding up an answer."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+
+__all__ = ["AccessLog"]
+
+_LINE = 8 * 1024  # bytes
+_LINES = 2_000  # that wait while nobody reads
+_SIZE = 8 * 1024 * 1024  # bytes that they may keep from being freed
+_BATCH = 100  # lines that go out in one write, which costs less than many
+_PAUSE = 0.02  # seconds that they are collected
+_PATIENCE = 0.2  # seconds that the end waits for a reader
+
+
+class AccessLog:
+    """Write lines to a file descriptor from a thread of its own; while nobody reads, lines are dropped and counted.
+
+    Args:
+        descriptor: The file descriptor; it is written to directly, so that no lock is held at exit.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lines: deque[Callable[[], str]] = deque()
+        self._size = self._dropped = 0
+        self._came, self._closing = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="whmcs-mock-log")
+        self._thread.start()
+
+    def write(self, line: Callable[[], str], size: int = 0) -> None:
+        """Write a line, which is made in the log's own thread of what has ``size`` bytes."""
+        if len(self._lines) >= _LINES or self._size > _SIZE:
+            self._dropped += 1
+            return
+        self._size += size
+        self._lines.append(line)
+        if not self._came.is_set():
+            self._came.set()
+
+    def close(self) -> None:
+        """Write what waits, unless nobody reads it."""
+        self._closing.set()
+        self._came.set()
+        waiting = -1
+        while self._thread.is_alive() and waiting != len(self._lines):
+            waiting = len(self._lines)
+            self._thread.join(_PATIENCE)
+
+    def _run(self) -> None:
+        while not self._closing.is_set() or self._lines:
+            self._came.wait()
+            if len(self._lines) < _BATCH:
+                self._closing.wait(_PAUSE)
+            self._came.clear()
+            texts = [_text(self._lines.popleft()) for _ in range(min(len(self._lines), _BATCH))]
+            self._size = 0 if not self._lines else self._size
+            if self._lines:
+                self._came.set()
+            elif self._dropped:
+                texts.append(f"({self._dropped} lines were dropped, since nobody read them)")
+                self._dropped = 0
+            try:
+                self._put(b"".join(map(_encode, texts)))
+            except OSError:  # it is closed: the answers matter more
+                return
+
+    def _put(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+
+
+def _text(line: Callable[[], str]) -> str:
+    try:
+        return line()
+    except Exception as error:  # noqa: BLE001  # a bug, which is told and does not end the log
+        return f"whmcs-mock: a line cannot be written: {error!r}"
+
+
+def _encode(text: str) -> bytes:
+    data = text.encode("utf-8", "backslashreplace")
+    if len(data) > _LINE - 1:
+        data = data[: _LINE - 4].decode("utf-8", "ignore").encode() + b"..."
+    return data + b"\n"

@@ -1,0 +1,52 @@
+"""Say where a real WHMCS would treat a request otherwise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from whmcs_mock.errors import quote
+from whmcs_mock.formats import CONTENT_TYPES
+from whmcs_mock.ledger import parse_clientid
+from whmcs_mock.request import FORM, is_endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from whmcs_mock.journal import Call
+    from whmcs_mock.ledger import Page
+
+__all__ = ["advise"]
+
+_CREDENTIALS = ("identifier", "secret", "username", "password")
+
+
+def advise(call: Call, path: str, page: Page | None) -> Iterator[str]:
+    """Return the advice for a call, a sentence each; secrets are not redacted in it."""
+    if not is_endpoint(path):
+        return
+    params = call.raw
+    if call.query_secrets:
+        names = " and ".join(quote(name)[1:-1] for name in call.query_secrets[:3])
+        yield f"{names} came in the query string, where servers log it; send it in the body"
+    if call.unread:
+        yield f"the body is {quote(call.unread)[1:-1]}, which WHMCS does not read; send a form ({FORM})"
+    if not params.get("responsetype"):
+        yield "no responsetype was sent, for which a real WHMCS may answer NVP; send responsetype=json"
+    elif params["responsetype"].lower() not in CONTENT_TYPES:
+        yield "the responsetype is unknown to WHMCS; send json, xml or nvp"
+    yield from _about_credentials([name for name in _CREDENTIALS if params.get(name)])
+    if "clientid" in params and parse_clientid(params["clientid"]) is None:
+        yield "clientid is not an integer; send one such as 1"
+    if params.get("action", "").lower() == "addcredit" and page is None and not params.get("description"):
+        yield "AddCredit requires description"
+    if page is not None:
+        from whmcs_mock.documented import advice
+
+        yield from advice(page, params)
+
+
+def _about_credentials(given: list[str]) -> Iterator[str]:
+    if not given:
+        yield "no credentials were sent, which a real WHMCS refuses; send identifier and secret"
+    elif len(given) == 1:
+        yield f"of the credentials only {given[0]} was sent, which a real WHMCS refuses; send both of the pair"

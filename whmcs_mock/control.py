@@ -1,0 +1,302 @@
+"""Steer a world over HTTP: the routes under ``/_mock/``, each a function of the world and the request.
+
+What can be written in a fixture file can be posted; docs/server.md shows a curl line for each route.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import parse_qsl
+
+from whmcs_mock import __version__
+from whmcs_mock.errors import FixtureError, quote
+from whmcs_mock.fixtures import dump_clients
+from whmcs_mock.ledger import PROFILES, format_address, parse_clientid, parse_profile
+from whmcs_mock.redaction import REDACTED, is_secret, redactor
+from whmcs_mock.report import matches, nearest_miss, report
+from whmcs_mock.request import ENDPOINT, Request
+from whmcs_mock.response import HTML, PLAIN, Response
+
+if TYPE_CHECKING:
+    from whmcs_mock.app import App
+    from whmcs_mock.journal import Call
+    from whmcs_mock.world import World
+
+__all__ = ["MAX_POST", "counts", "is_control", "is_steering", "refuse", "respond", "shorten"]
+
+MAX_POST = 16 * 1024 * 1024  # bytes
+_MAX_WAIT = 600  # seconds
+_SHOWN = 50  # problems
+_JSON = "application/json"
+
+_ICON = "/favicon.ico"  # browsers ask for it; there is none, and no call is made of it
+
+Route: TypeAlias = Callable[["App", "World", Request, str], Response]
+
+
+def is_control(path: str) -> bool:
+    """Return whether a path within a world is one of the control API, or the page."""
+    return path in ("/", "/_mock", _ICON) or path.startswith("/_mock/")
+
+
+def is_steering(path: str) -> bool:
+    """Return whether a path, below whatever world, is one of the control API."""
+    return path.endswith("/_mock") or "/_mock/" in path
+
+
+def respond(app: App, world: World, request: Request, path: str) -> Response:
+    """Return the response to a request of the control API."""
+    try:
+        return _route(app, world, request, path)
+    except _RefusedError as error:
+        if error.status == 403:
+            app.on_event(f"refused {_show(world, request.method)} {_show(world, path)}: {error}")
+        return _error(error.status, str(error), *error.headers, **error.more)
+
+
+def _route(app: App, world: World, request: Request, path: str) -> Response:
+    if reason := _is_foreign(world, request):
+        raise _RefusedError(reason, 403)
+    if len(request.body) > MAX_POST:
+        raise _RefusedError(f"content too large: a posted file has at most {MAX_POST} bytes", 413)
+    if path == _ICON:
+        return Response(204, [])
+    place, _, rest = path.strip("/").removeprefix("_mock").strip("/").partition("/")
+    methods = _ROUTES.get((place, bool(rest)))
+    if methods is None:
+        paths = ", ".join(f"/_mock/{name}{'/ID' if more else ''}" for name, more in _ROUTES)
+        raise _RefusedError(f"there is no {_show(world, path)}; the routes are {paths}", 404)
+    route = methods.get("GET" if request.method == "HEAD" else request.method)
+    if route is None:
+        allowed = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
+        raise _RefusedError(f"{_show(world, path)} takes {allowed}", 405, ("Allow", allowed))
+    return route(app, world, request, rest)
+
+
+class _RefusedError(Exception):
+    """Refuse a request of the control API."""
+
+    def __init__(self, message: str, status: int = 400, *headers: tuple[str, str], **more: str) -> None:
+        super().__init__(message)
+        self.status, self.headers, self.more = status, headers, more
+
+
+def refuse(response: Response) -> Response:
+    """Return the refusal of a request that was not even read, as the control API tells errors."""
+    headers = (pair for pair in response.headers if pair[0] != "Content-Type")
+    return replace(_error(response.status, response.why, *headers), close=response.close, why=response.why)
+
+
+def shorten(problems: Iterable[object], limit: int = _SHOWN) -> list[str]:
+    """Return the first problems, a line each, and how many more there are."""
+    lines = list(map(str, problems))
+    return lines[:limit] + ([f"and {len(lines) - limit} more"] if len(lines) > limit else [])
+
+
+def _error(status: int, message: str, *headers: tuple[str, str], **more: str) -> Response:
+    return _json({"error": message, **more}, status, *headers)
+
+
+def _json(value: Any, status: int = 200, *headers: tuple[str, str]) -> Response:
+    return Response(status, [("Content-Type", _JSON), *headers], f"{json.dumps(value, indent=2)}\n".encode())
+
+
+def _show(world: World, text: str) -> str:
+    """Quote what was sent, without the secrets that are known."""
+    return quote(redactor({}, world.store.secrets)(text))
+
+
+# Who may steer: this machine's programs, and no page of another site in its browser.
+
+
+def _is_foreign(world: World, request: Request) -> str:
+    """Return why a request may not steer, or an empty text."""
+    host = request.headers.get("host", "")
+    name = _PORT.sub("", host)
+    if host and _is_loopback(request.server) and not (_is_loopback(name) or name.lower() == request.server.lower()):
+        return f"the Host {_show(world, host)} is not a name of this machine; call 127.0.0.1 or localhost"
+    site = request.headers.get("sec-fetch-site", "same-origin")
+    origin = request.headers.get("origin")
+    own = f"{'https' if request.secure else 'http'}://{host}"
+    if site not in ("same-origin", "none") or (origin is not None and origin.lower() != own.lower()):
+        return "a page of another site cannot steer whmcs-mock; call it from a program, or from its own page"
+    return ""
+
+
+_PORT = re.compile(":[0-9]*$")
+
+
+def _is_loopback(host: str) -> bool:
+    host = host.lower().rstrip(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(format_address(host.strip("[]"))).is_loopback
+    except ValueError:
+        return False
+
+
+# The routes.
+
+
+def counts(world: World) -> dict[str, int]:
+    """Return how much there is in a world."""
+    clients = list(world.store.clients())
+    names = {*world.actions, *(answer.action for answer in world.store.answers), *world.store.pages}
+    return {
+        "clients": len(clients),
+        "credits": sum(len(client.credits) for client in clients),
+        "actions": len(names | {"getcredits", "addcredit"}),
+    }
+
+
+def _url(world: World, request: Request) -> str:
+    path = f"/world/{world.name}" if request.path.lstrip("/").startswith("world/") else ""
+    host = redactor({}, world.store.secrets)(request.headers.get("host") or "localhost")
+    return f"{'https' if request.secure else 'http'}://{host}{path}{ENDPOINT}"
+
+
+def _health(app: App, world: World, request: Request, _rest: str) -> Response:
+    return _json(
+        {
+            "status": "problems" if app.problems else "ok",
+            "version": __version__,
+            "url": _url(world, request),
+            "profile": world.profile,
+            **counts(world),
+            "calls": len(world.journal.calls()),
+            "fixtures": list(world.store.sources),
+            "problems": list(app.problems),
+            **app.facts,
+        }
+    )
+
+
+def _reset(app: App, world: World, _request: Request, _rest: str) -> Response:
+    app.worlds.restart(world.name)
+    return Response(204, [])
+
+
+def _post_fixtures(app: App, world: World, request: Request, _rest: str) -> Response:
+    query = _query(request)
+    reset = query.get("reset", "false").lower()
+    if reset not in ("true", "false", "1", "0", "") or set(query) - {"reset"}:
+        raise _RefusedError("the query of fixtures is reset=true or nothing")
+    try:
+        world = app.worlds.add(world, request.body, reset=reset in ("true", "1"))
+    except FixtureError as error:
+        raise _RefusedError("\n".join(shorten(error.problems))) from None
+    return _json(counts(world))
+
+
+def _get_clients(_app: App, world: World, _request: Request, rest: str) -> Response:
+    if not rest:
+        return _json(dump_clients(world.store.clients()))
+    id = parse_clientid(rest)
+    client = world.store.client(id) if id is not None else None
+    if client is None:
+        raise _RefusedError(f"there is no client {_show(world, rest)}; GET /_mock/clients lists them", 404)
+    return _json(dump_clients([client]))
+
+
+def _get_calls(_app: App, world: World, request: Request, _rest: str) -> Response:
+    query = _query(request)
+    after = _number(world, query.pop("after", "0"), "after is the id of a call")
+    wait = _number(world, query.pop("wait", "0"), "wait is a number of seconds")
+    if wait > _MAX_WAIT:
+        raise _RefusedError(f"wait is at most {_MAX_WAIT} seconds")
+    action = query.pop("action", "")
+
+    def wanted(call: Call) -> bool:
+        return call.id > after and matches(call, action, query)
+
+    if wait and world.journal.wait_for(wanted, wait) is None:
+        hide = redactor({}, world.store.secrets)
+        action, query = hide(action), {hide(name): v if is_secret(name) else hide(v) for name, v in query.items()}
+        sent = (f"{name}={REDACTED if is_secret(name) else value}" for name, value in query.items())
+        what = " ".join([action or "a call", *sent])
+        later = [call for call in world.journal.calls() if call.id > after]
+        near = nearest_miss(later, action[:100], query) if later else ""
+        text = report(world, _url(world, request))
+        raise _RefusedError(f"{what} did not come within {wait:g} s", 408, nearest_miss=near, report=text)
+    # One call a line: indented, 10,000 of them would take a second.
+    lines = ",\n".join(json.dumps(call.as_json()) for call in world.journal.calls() if wanted(call))
+    return Response(200, [("Content-Type", _JSON)], f"[{lines}]\n".encode())
+
+
+def _delete_calls(_app: App, world: World, _request: Request, _rest: str) -> Response:
+    world.journal.clear()
+    return Response(204, [])
+
+
+def _get_report(app: App, world: World, request: Request, _rest: str) -> Response:
+    text = "\n".join([report(world, _url(world, request)), *app.problems])
+    return Response(200, [("Content-Type", PLAIN)], f"{text}\n".encode("utf-8", "backslashreplace"))
+
+
+def _put_profile(_app: App, world: World, request: Request, _rest: str) -> Response:
+    text = request.body.decode("utf-8", "replace").strip().strip('"')
+    if text not in PROFILES:
+        raise _RefusedError(f'the profile is "documented" or "live", not {_show(world, text)}')
+    world.profile = parse_profile(text)
+    return Response(204, [])
+
+
+def _page(_app: App, _world: World, _request: Request, _rest: str) -> Response:
+    page, policy = _read_page()
+    headers = [
+        ("Content-Type", HTML),
+        ("Content-Security-Policy", policy),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Referrer-Policy", "no-referrer"),
+        ("Cache-Control", "no-store"),
+    ]
+    return Response(200, headers, page)
+
+
+@cache
+def _read_page() -> tuple[bytes, str]:
+    """Return the page, and the policy that lets its own script and style run and nothing else."""
+    import base64
+    import hashlib
+
+    page = Path(__file__).with_name("page.html").read_bytes()
+
+    def hashes(tag: bytes) -> str:
+        texts = re.findall(rb"<%b>(.*?)</%b>" % (tag, tag), page, re.DOTALL)
+        return " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(text).digest()).decode()}'" for text in texts)
+
+    policy = f"default-src 'none'; script-src {hashes(b'script')}; style-src {hashes(b'style')}; connect-src 'self'"
+    return page, f"{policy}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+
+#: What each place takes; whether something stands behind it.
+_ROUTES: Mapping[tuple[str, bool], Mapping[str, Route]] = {
+    ("", False): {"GET": _page},
+    ("health", False): {"GET": _health},
+    ("reset", False): {"POST": _reset},
+    ("fixtures", False): {"POST": _post_fixtures},
+    ("clients", False): {"GET": _get_clients},
+    ("clients", True): {"GET": _get_clients},
+    ("calls", False): {"GET": _get_calls, "DELETE": _delete_calls},
+    ("report", False): {"GET": _get_report},
+    ("profile", False): {"PUT": _put_profile},
+}
+
+
+def _query(request: Request) -> dict[str, str]:
+    text = request.query_string.decode("utf-8", "replace")
+    return dict(parse_qsl(text, keep_blank_values=True, errors="replace"))
+
+
+def _number(world: World, text: str, what: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,6})?", text):
+        raise _RefusedError(f"{what}, not {_show(world, text)}")
+    return float(text)

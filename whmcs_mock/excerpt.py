@@ -1,0 +1,67 @@
+"""Show the line of a fixture file that a problem is in, but none that may hold a secret."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from whmcs_mock.fixtures.events import Unreadable, split_lines
+from whmcs_mock.redaction import is_secret
+
+if TYPE_CHECKING:
+    from whmcs_mock.errors import Problem
+
+__all__ = ["excerpt"]
+
+_WIDTH = 160  # characters of a line
+#: Sections in which only what is named so is a secret.
+_OPEN = re.compile(r"""[{\s]*["']?(clients|answers|faults|admins)["']?[ ]*:""")
+_PRIVATE = re.compile(r"cred(?!it)|acc?es|key|user|ident|auth", re.IGNORECASE)
+
+
+def excerpt(problem: Problem) -> str:
+    """Return the line that a problem is in with a caret below, or an empty text if it is better not shown."""
+    lines = _read(problem.path)
+    line = lines[problem.line - 1].replace("\t", " ").rstrip() if problem.line <= len(lines) else ""
+    if not line or not line.isprintable() or len(line) > _WIDTH or _is_private(lines, problem.line):
+        return ""
+    return f"    {line}\n    {' ' * (problem.column - 1)}^"
+
+
+@lru_cache(maxsize=1)
+def _read(path: str) -> list[str]:
+    try:
+        if not os.path.isfile(path):
+            return []  # a pipe cannot be read twice
+        with open(path, "rb") as file:
+            return split_lines(file.read())
+    except (OSError, Unreadable):
+        return []
+
+
+def _is_private(lines: list[str], number: int) -> bool:
+    """Return whether a line may hold a secret, by the lines that it belongs to."""
+    if lines[0].startswith("{"):  # indentation says nothing there
+        return not _OPEN.match("".join(lines)) or any(map(_names_secret, lines))
+    if any(map(_names_secret, lines[max(0, number - 2) : number])):
+        return True
+    below = lines[number - 1]
+    for line in reversed(lines[: number - 1]):  # up to the section, through every line that is less indented
+        if not _indent(below):
+            break
+        if line.strip() and _indent(line) < _indent(below):
+            if _names_secret(line):
+                return True
+            below = line
+    return bool(_indent(below)) or below.startswith("{") or not _OPEN.match(below)
+
+
+def _names_secret(line: str) -> bool:
+    return is_secret(line) or bool(_PRIVATE.search(line))
+
+
+def _indent(line: str) -> int:
+    bare = line.lstrip(" ")
+    return 2 * (len(line) - len(bare)) + bare.startswith("- ")  # a list may be indented as its key is

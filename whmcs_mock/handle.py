@@ -1,0 +1,417 @@
+"""Arrange, assert and misbehave in one test: what the fixture ``whmcs_mock`` returns."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from whmcs_mock.api import ActionT
+from whmcs_mock.errors import FixtureError, Problem
+from whmcs_mock.fixtures import load_fixtures
+from whmcs_mock.journal import Call
+from whmcs_mock.ledger import Client, Credit, FaultRule, Ledger, Profile, parse_id, parse_profile, parse_status
+from whmcs_mock.redaction import REDACTED, is_secret
+from whmcs_mock.report import explain_proxy, format_error, matches, nearest_miss, report
+from whmcs_mock.request import ENDPOINT
+
+if TYPE_CHECKING:
+    from whmcs_mock.server import MockServer
+    from whmcs_mock.world import World
+
+__all__ = ["WhmcsMock", "find_path"]
+
+_CREDIT = ("id", "date", "description", "amount", "relid")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _blame_caller(function: _Function) -> _Function:
+    """Let what a method raises show the caller's line, and none of ours."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001  # whatever it is
+            raise error.with_traceback(None) from None
+
+    return call  # type: ignore[return-value]  # it takes and returns what the function does
+
+
+class WhmcsMock:
+    """Steer the server for the length of one test.
+
+    Args:
+        server: The running server.
+        folder: The folder of the test, where ``load`` looks first.
+        ca_path: The certificate authority that a client must trust, when the server speaks TLS by it.
+        name: The world to steer; without one, the one that the server's own URL leads to.
+    """
+
+    def __init__(
+        self,
+        server: MockServer,
+        folder: Path | None = None,
+        ca_path: Path | None = None,
+        *,
+        name: str | None = None,
+    ) -> None:
+        self.server = server
+        self._name = name
+        self._begun = time.time()
+        self.told: AssertionError | None = None  # the failed assertion that lists the calls
+        self._folder = folder or Path()
+        self._ca_path = ca_path
+        self._given: list[Call] = []  # what wait_for_call returned
+
+    def __repr__(self) -> str:
+        return f"<WhmcsMock {self.url} profile={self.profile} calls={len(self.calls)}>"
+
+    @property
+    def world(self) -> World:
+        """Return the world that is steered."""
+        return self.server.world if self._name is None else self.server.app.worlds[self._name]
+
+    # Where it is, and how to get in.
+
+    @property
+    def url(self) -> str:
+        """Return the URL of the API in this test's world."""
+        return self.base_url + ENDPOINT
+
+    @property
+    def base_url(self) -> str:
+        """Return the URL of the WHMCS itself, without a slash at its end."""
+        return self.server.base_url + (f"/world/{self._name}" if self._name else "")
+
+    @property
+    @_blame_caller
+    def identifier(self) -> str:
+        """Return an identifier that is accepted, that of ``secret``."""
+        return self._credentials()[0]
+
+    @property
+    @_blame_caller
+    def secret(self) -> str:
+        """Return the secret of ``identifier``."""
+        return self._credentials()[1]
+
+    @property
+    @_blame_caller
+    def ca_path(self) -> Path:
+        """Return the PEM file that a client must trust, with ``whmcs_mock_tls = true``."""
+        if self._ca_path is None:
+            raise LookupError(
+                "there is no ca_path: set whmcs_mock_tls = true, or use the one of your whmcs_mock_ssl_context"
+            )
+        return self._ca_path
+
+    def _credentials(self) -> tuple[str, str]:
+        all_ = self.world.store.credentials
+        if not all_:
+            return "any-identifier", "any-secret"
+        usable = sorted((one for one in all_ if not one.admin), key=lambda one: one.actions is not None)
+        if not usable:
+            raise LookupError("the fixtures give no identifier and secret, only an admin's username and password")
+        return usable[0].name, usable[0].secret
+
+    # Arrange.
+
+    @property
+    def profile(self) -> Profile:
+        """Return the profile of this test: ``documented`` or ``live``."""
+        return self.world.profile
+
+    @profile.setter
+    @_blame_caller
+    def profile(self, name: str) -> None:
+        self.world.profile = parse_profile(name)
+
+    @_blame_caller
+    def client(self, id: int) -> Client:
+        """Return a client as it is now; ``LookupError`` when there is none with that id."""
+        client = self.world.store.client(parse_id(str(id)))
+        if client is None:
+            raise LookupError(f"there is no client {id}; add it with add_client({id})")
+        return client
+
+    @_blame_caller
+    def credits(self, id: int) -> list[Credit]:
+        """Return a client's credit log as it is now, oldest first."""
+        return list(self.client(id).credits)
+
+    @_blame_caller
+    def balance(self, id: int) -> Decimal:
+        """Return the sum of a client's credit log."""
+        return self.client(id).balance
+
+    @_blame_caller
+    def add_client(self, id: int, credits: Iterable[Credit | Mapping[str, Any]] = ()) -> Client:
+        """Add a client.
+
+        Args:
+            id: Its id, which no other client has.
+            credits: Its log: ``Credit`` values, or mappings of what ``add_credit`` takes.
+
+        Raises:
+            ValueError: An id is taken, or a value is not what it should be.
+        """
+        log, store = list(credits), self.world.store
+        taken = [c.id if isinstance(c, Credit) else parse_id(str(c["id"])) for c in log if "id" in _keys(c)]
+        free = itertools.count(max([store.next_credit_id - 1, *taken]) + 1)
+        usual = {"date": datetime.date.today(), "description": ""}
+        entries = [c if isinstance(c, Credit) else Credit(**{"id": next(free), **usual, **c}) for c in log]
+        client = Client(id, entries)
+        store.add_ledger(Ledger([client]))
+        return client
+
+    @_blame_caller
+    def add_credit(
+        self,
+        clientid: int,
+        *,
+        amount: Decimal | float | str,
+        description: str = "",
+        date: datetime.date | str | None = None,
+        relid: int = 0,
+    ) -> Credit:
+        """Append an entry to a client's log under the next free id; see ``Credit`` for the values.
+
+        Args:
+            clientid: The client.
+            amount: In the account's currency, below zero when credit was used: ``"-12.50"``.
+            description: Any text.
+            date: Its date; without one, today.
+            relid: The id of what it is related to.
+
+        Raises:
+            LookupError: There is no such client.
+            ValueError: A value is not what it should be.
+        """
+        id = self.client(clientid).id
+        return self.world.store.add_credit(id, amount=amount, date=date, description=description, relid=relid)[0]
+
+    @_blame_caller
+    def remove_client(self, id: int) -> None:
+        """Remove a client and its log; ``LookupError`` when there is none with that id."""
+        self.world.store.remove_client(self.client(id).id)
+
+    @_blame_caller
+    def load(self, *paths: str | os.PathLike[str]) -> None:
+        """Load more fixture files over what is there, for this test.
+
+        Args:
+            paths: Files or folders, from the folder of the test, or else from the working directory.
+
+        Raises:
+            FixtureError: Something is wrong in them.
+            ValueError: An id in them is taken.
+        """
+        found = [find_path(path, (self._folder, Path())) for path in paths]
+        self.world.add_ledger(load_fixtures(*found, first_credit_id=self.world.store.next_credit_id))
+
+    @_blame_caller
+    def action(self, name: str) -> Callable[[ActionT], ActionT]:
+        """Answer an action with a function of the parameters; see ``MockServer.action``."""
+        return self.world.action(name)
+
+    def reset(self) -> None:
+        """Begin this test's world anew: the fixtures as they were loaded, and no call, fault or action."""
+        self.server.app.worlds.reset(self.world.name, self.world.ledger, self.world.first_profile)
+
+    def clear_calls(self) -> None:
+        """Forget the calls that have come; everything else stays."""
+        self.world.journal.clear()
+
+    # Misbehave.
+
+    @_blame_caller
+    def fail_next(
+        self,
+        names: str | Sequence[str] = "",
+        *,
+        times: int | None = 1,
+        action: str | None = None,
+        clientid: int | str | None = None,
+        params: Mapping[str, object] | None = None,
+        seconds: float | None = None,
+        status: int | None = None,
+        body: str | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        message: str = "",
+    ) -> None:
+        """Make the next calls fail that match.
+
+        Args:
+            names: A fault of docs/fidelity.md such as ``maintenance``, or several in their order.
+            times: How many calls fail, of several faults how many rounds; None for every call.
+            action: Only calls of this action fail.
+            clientid: Only calls about this client fail.
+            params: Only calls that send all of these fail.
+            seconds: How late ``slow`` answers; without it, later than clients usually wait.
+            status: The HTTP status, in place of the fault's own or without one.
+            body: The body, likewise.
+            headers: Headers to send, likewise.
+            message: WHMCS's error answer with this message.
+
+        Raises:
+            ValueError: There is no such fault, or a value is invalid; the message says what to write.
+        """
+        rule = {"action": action or "", "clientid": clientid, "params": params, "seconds": seconds, "status": status}
+        rules = _rules(names, times, {**rule, "body": body, "headers": headers, "message": message})
+        self.world.check_messages(rules)
+        self.world.faults.add(rules, times)
+
+    # Assert.
+
+    @property
+    def calls(self) -> list[Call]:
+        """List the calls in this test, oldest first."""
+        return self.world.journal.calls()
+
+    def calls_to(self, action: str, **params: object) -> list[Call]:
+        """List the calls to an action whose parameters have the given values.
+
+        Args:
+            action: The action, in any case.
+            params: Parameters, compared as text; ``clientid`` as a number.
+        """
+        return [call for call in self.calls if matches(call, action, params)]
+
+    def assert_called(self, action: str, **params: object) -> list[Call]:
+        """Return the calls to an action, or fail when there is none and list what came instead."""
+        __tracebackhide__ = True
+        found = self.calls_to(action, **params)
+        if not found:
+            self._fail("was not called", action, params)
+        return found
+
+    def assert_called_once(self, action: str, **params: object) -> Call:
+        """Return the one call to an action, or fail and list what came."""
+        __tracebackhide__ = True
+        found = self.calls_to(action, **params)
+        if len(found) != 1:
+            times = f"was called {len(found)} times, not once" if found else "was not called"
+            self._fail(times, action, params)
+        return found[0]
+
+    def assert_not_called(self, action: str = "", **params: object) -> None:
+        """Fail when there was a call to an action; without one, when there was any."""
+        __tracebackhide__ = True
+        found = self.calls_to(action, **params) if action or params else self.calls
+        if found:
+            self._fail("was called", action or "The server", params)
+
+    def wait_for_call(self, action: str, *, timeout: float = 5.0, **params: object) -> Call:
+        """Return the next call to an action that this has not returned yet, when need be after waiting.
+
+        Args:
+            action: The action, in any case.
+            timeout: How long to wait, in seconds.
+            params: As for ``calls_to``.
+        """
+        __tracebackhide__ = True
+
+        def new(call: Call) -> bool:
+            return matches(call, action, params) and not any(call is given for given in self._given)
+
+        call = self.world.journal.wait_for(new, timeout)
+        if call is None:
+            self._fail(f"was not called within {timeout:g} s", action, params)
+        self._given.append(call)
+        return call
+
+    def _fail(self, what: str, action: str, params: Mapping[str, object]) -> NoReturn:
+        __tracebackhide__ = True
+        calls = self.calls
+        shown = {name: REDACTED if is_secret(name) else value for name, value in params.items()}
+        wanted = " ".join([action, *(f"{name}={value}" for name, value in shown.items())])
+        message = f"{wanted} {what}.\n{self.report()}"
+        if calls and "not" in what and not any(matches(call, action, params) for call in calls):
+            message += "\n" + nearest_miss(calls, action, params)
+        self.told = AssertionError(message)
+        raise self.told
+
+    # Explain.
+
+    def report(self) -> str:
+        """Return the calls in this test, each with its answer, why, and advice."""
+        silence = [] if self.calls else self._explain_silence()
+        return "\n".join([report(self.world, self.url, silence), *self.problems()])
+
+    def _explain_silence(self) -> list[str]:
+        """Return what can be seen of why no call came."""
+        reasons = explain_proxy(self.url)
+        for when, text in self.server.mismatches:
+            if when >= self._begun:
+                reasons.append(f"{text}: does the code under test use {self.url}?")
+        worlds = self.server.app.worlds
+        for world in worlds.all():
+            calls = [] if world is self.world else world.journal.calls()
+            if calls and calls[-1].time.timestamp() >= self._begun:
+                path = f"/world/{world.name}" * bool(world.name)
+                test = f", the URL of {worlds.ended[world.name]}" if world.name in worlds.ended else ""
+                reasons.append(f"Calls came to {path or '/'} instead{test}: take whmcs_mock.url anew in each test.")
+        return reasons
+
+    def problems(self) -> list[str]:
+        """Return what a test should not leave behind: faults that no call met, and exceptions in actions."""
+        unused = self.world.faults.unused()
+        problems = [f"fail_next: no call met {', '.join(unused)}"] if unused else []
+        return problems + [format_error(error, self.world) for error in self.server.handler_errors]
+
+
+def _rules(names: str | Sequence[str], times: int | None, given: dict[str, Any]) -> list[FaultRule]:
+    """Return the rules that ``fail_next`` is given; ``ValueError`` says what to write instead."""
+    if isinstance(names, int):
+        raise ValueError(f"a fault is a name; write fail_next(status={names})")  # noqa: TRY004  # as all here
+    each, body = [names] if isinstance(names, str) else list(names), given["body"]
+    texts = (*each, given["message"])
+    if not all(isinstance(text, str) for text in texts) or not isinstance(body, (str, bytes, type(None))):
+        raise ValueError("a fault and message= are text, body= is text or bytes")
+    if not each or (times is not None and not (type(times) is int and times >= 1)):
+        raise ValueError(f"fail_next takes at least one fault, and times= from 1 on or None, not {times!r}")
+    if given["seconds"] is not None and "slow" not in each:
+        raise ValueError("seconds= goes with the fault slow")
+    parse: dict[str, Callable[[Any], object]] = {
+        "clientid": lambda number: parse_id(str(number)),
+        "params": _texts,
+        "seconds": float,
+        "status": lambda status: parse_status(str(status)),
+        "body": lambda body: body.encode() if isinstance(body, str) else body,
+        "headers": _texts,
+    }
+    rule: dict[str, Any] = {name: parse.get(name, str)(value) for name, value in given.items() if value is not None}
+    return [FaultRule(name, **rule) for name in each]
+
+
+def _texts(values: Mapping[str, object]) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items()}
+
+
+def find_path(path: str | os.PathLike[str], folders: Iterable[Path]) -> Path:
+    """Return a path within the first of some folders that has it; ``FixtureError`` tells where it was looked for."""
+    sought = dict.fromkeys(folder / path for folder in folders)
+    for place in sought if os.fspath(path) else ():
+        if place.exists():
+            return place
+    places = " and ".join(os.path.abspath(place) for place in sought)
+    raise FixtureError((Problem(os.fspath(path), 1, 1, f"no such file or folder; looked for {places}"),))
+
+
+def _keys(credit: Credit | Mapping[str, Any]) -> Iterable[str]:
+    """Return the names of what a credit is made of; ``ValueError`` unless it can be made of that."""
+    if isinstance(credit, Credit):
+        return _CREDIT
+    if unknown := [name for name in credit if name not in _CREDIT]:
+        raise ValueError(f"a credit has {', '.join(_CREDIT)}, and no {unknown[0]}")
+    if "amount" not in credit:
+        raise ValueError('a credit needs an amount, such as {"amount": "10.00"}')
+    return credit

@@ -1,0 +1,63 @@
+"""Ask a running server whether it is well."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import time
+from urllib.parse import quote, urlsplit
+
+__all__ = ["ask"]
+
+_TIMEOUT = 3.0  # seconds for one answer
+_PAUSE = 0.1
+_LONGEST = 16 * 1024 * 1024  # bytes
+_BELOW = re.compile(r"(/includes/api\.php|/_mock(/.*)?|/)$")
+
+
+def ask(url: str, wait: float = 0.0) -> str:
+    """Return what is wrong with the server at a URL, or an empty text.
+
+    Args:
+        url: The URL of the server, of a world of it, of its API or its page; http without a scheme.
+        wait: How long to wait for it to be well, in seconds.
+
+    Raises:
+        ValueError: It is no URL.
+    """
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    if not parts.hostname or parts.scheme not in ("http", "https") or (parts.port or 1) < 1:
+        raise ValueError("it has no host, or its scheme is not http or https")
+    until = time.monotonic() + wait
+    while True:
+        connection = _connect(parts.scheme, parts.hostname, parts.port)
+        problem = _ask(url, connection, _BELOW.sub("", parts.path))
+        if not problem or time.monotonic() >= until:
+            return problem
+        time.sleep(_PAUSE)
+
+
+def _connect(scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
+    if scheme == "http":
+        return http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
+    import ssl
+
+    insecure = ssl._create_unverified_context()  # noqa: SLF001, S323  # a certificate of its own says nothing about health
+    return http.client.HTTPSConnection(host, port, timeout=_TIMEOUT, context=insecure)
+
+
+def _ask(url: str, connection: http.client.HTTPConnection, path: str) -> str:
+    try:
+        connection.request("GET", f"{quote(path, safe='/%')}/_mock/health", headers={"Connection": "close"})
+        answer = connection.getresponse()
+        body = answer.read(_LONGEST)
+    except (OSError, http.client.HTTPException, UnicodeError) as error:
+        return f"{url} does not answer: {getattr(error, 'strerror', None) or error or type(error).__name__}"
+    finally:
+        connection.close()
+    try:
+        problems = json.loads(body)["problems"]
+        return "\n".join(map(str, problems))
+    except (ValueError, TypeError, KeyError):
+        return f"{url} answers {answer.status}, but not as whmcs-mock; is it served with --no-control, or over https?"

@@ -1,0 +1,429 @@
+"""Hold what fixture files say as plain, frozen values, without any I/O."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, Literal, cast, get_args
+
+from whmcs_mock.errors import nearest, quote
+from whmcs_mock.redaction import REDACTED, is_secret
+
+__all__ = [
+    "FAULTS",
+    "PROFILES",
+    "Access",
+    "CannedAnswer",
+    "Client",
+    "Credentials",
+    "Credit",
+    "FaultRule",
+    "Ledger",
+    "Page",
+    "Parameter",
+    "Profile",
+    "format_address",
+    "parse_amount",
+    "parse_clientid",
+    "parse_date",
+    "parse_id",
+    "parse_profile",
+    "parse_relid",
+    "parse_status",
+]
+
+Profile = Literal["documented", "live"]
+PROFILES: tuple[str, ...] = get_args(Profile)
+
+#: The faults that have a name; docs/fidelity.md shows where each was seen.
+FAULTS = (
+    "invalid-ip",
+    "auth-failed",
+    "missing-permission",
+    "maintenance",
+    "waf",
+    "rate-limit",
+    "bad-gateway",
+    "gateway-timeout",
+    "empty-body",
+    "json-utf8",
+    "php-warning",
+    "bom",
+    "truncated",
+    "slow",
+    "reset",
+)
+
+_ID = re.compile(r"[1-9][0-9]*")
+_RELID = re.compile(r"0|[1-9][0-9]{0,17}")
+_AMOUNT = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,2})?")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_CLIENTID = re.compile(r"0*(0|[1-9][0-9]{0,17})(\.0+)?")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_FRAMING = ("content-length", "transfer-encoding")
+_WHITE_SPACE = " \t\n\r\f\v"
+
+
+def parse_profile(name: str) -> Profile:
+    """Return the name of a profile; ``ValueError`` unless it is one of the two."""
+    if name in PROFILES:
+        return cast("Profile", name)
+    raise ValueError(f'the profile is "documented" or "live", not {quote(str(name))}')
+
+
+def parse_id(text: str, digits: int = 18) -> int:
+    """Return the id of a client or a credit; ``ValueError`` unless it is a positive integer."""
+    if len(text) <= digits and _ID.fullmatch(text):
+        return int(text)
+    raise ValueError(f"an id is a positive integer of at most 18 digits, such as 7, not {quote(text)}")
+
+
+def parse_relid(text: str) -> int:
+    """Return the id that a credit is related to; ``ValueError`` unless it is zero or a positive integer."""
+    if _RELID.fullmatch(text):
+        return int(text)
+    raise ValueError(f"relid is zero or a positive integer, such as 0, not {quote(text)}")
+
+
+def parse_amount(text: str) -> Decimal:
+    """Return an amount in the account's currency; ``ValueError`` unless it is exact to the cent."""
+    if _AMOUNT.fullmatch(text):
+        return Decimal(text) + 0  # + 0 makes 0.00 of -0.00
+    raise ValueError(
+        f"an amount is a decimal number with at most two decimal places, such as -10.50, not {quote(text)}"
+    )
+
+
+@lru_cache(maxsize=4096)
+def parse_date(text: str) -> datetime.date:
+    """Return a ``YYYY-MM-DD`` date; ``ValueError`` unless it has that form and exists."""
+    if not _DATE.fullmatch(text):
+        raise ValueError(f"a date is written YYYY-MM-DD, such as 2016-01-31, not {quote(text)}")
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"no such date: {quote(text)} is not in the calendar; write a day that exists") from None
+
+
+def parse_status(text: str) -> int:
+    """Return an HTTP status; ``ValueError`` unless it is one from 200 to 599."""
+    if re.fullmatch("[2-5][0-9][0-9]", text):
+        return int(text)
+    raise ValueError(f"status is an HTTP status from 200 to 599, not {quote(text)}")
+
+
+def parse_clientid(text: str) -> int | None:
+    """Return the client's id that a request gives (``1``, `` 1 ``, ``01`` and ``1.00`` are 1), or None if malformed."""
+    found = _CLIENTID.fullmatch(text.strip(_WHITE_SPACE))
+    return int(found[1]) if found else None
+
+
+def format_address(address: str) -> str:
+    """Return an IP address as WHMCS writes it: IPv6 in its short form, an IPv4-mapped address as IPv4."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(getattr(ip, "ipv4_mapped", None) or ip)
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Credit:
+    """Hold one entry of a client's credit log.
+
+    Args:
+        id: The entry's id, a positive integer, unique in the ledger.
+        date: A ``datetime.date``, or its text ``YYYY-MM-DD``.
+        description: Any text.
+        amount: In the account's currency, exact to the cent: best a ``Decimal`` or a text.
+        relid: The id of what the entry is related to; 0 for nothing.
+
+    Raises:
+        ValueError: A value is invalid.
+    """
+
+    id: int
+    date: datetime.date
+    description: str
+    amount: Decimal
+    relid: int
+
+    def __init__(
+        self, id: int, date: datetime.date | str, description: str, amount: Decimal | float | str, relid: int = 0
+    ) -> None:
+        if not isinstance(description, str):
+            raise ValueError(f"a description is text, not {description!r}")  # noqa: TRY004  # one error for all values
+        set_ = object.__setattr__
+        set_(self, "id", parse_id(str(id), 30))  # more digits than a file may give: one can always be numbered on
+        set_(self, "date", date if type(date) is datetime.date else parse_date(str(date)))
+        set_(self, "description", description)
+        set_(self, "amount", parse_amount(f"{amount:f}" if isinstance(amount, Decimal) else str(amount)))
+        set_(self, "relid", parse_relid(str(relid)))
+
+    @classmethod
+    def parsed(cls, id: int, date: datetime.date, description: str, amount: Decimal, relid: int) -> Credit:
+        """Return a credit made of values that the ``parse_`` functions returned, without parsing them again."""
+        credit, set_ = cls.__new__(cls), object.__setattr__
+        set_(credit, "id", id)
+        set_(credit, "date", date)
+        set_(credit, "description", description)
+        set_(credit, "amount", amount)
+        set_(credit, "relid", relid)
+        return credit
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Hold a client and its credit log, in the order in which GetCredits returns it."""
+
+    id: int
+    credits: Sequence[Credit] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", parse_id(str(self.id)))
+        object.__setattr__(self, "credits", tuple(self.credits))
+
+    @property
+    def balance(self) -> Decimal:
+        """Return the sum of the credit log."""
+        return sum((credit.amount for credit in self.credits), Decimal("0.00"))
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Hold what a caller may authenticate with, and which actions that allows.
+
+    Args:
+        name: An API identifier, or an admin's username.
+        secret: The API secret, or the admin's password in plain; on the wire that is its md5 in hex.
+        admin: Whether this is an admin's username and password.
+        actions: The allowed actions, in any case; None allows all.
+    """
+
+    name: str
+    secret: str = field(repr=False)
+    admin: bool = False
+    actions: frozenset[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.actions is not None:
+            object.__setattr__(self, "actions", frozenset(action.lower() for action in self.actions))
+
+    @property
+    def wire_secret(self) -> str:
+        """Return the secret as a request carries it."""
+        if self.admin:
+            import hashlib  # only admins need it
+
+            return hashlib.md5(self.secret.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
+        return self.secret
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Hold the addresses that may call, and the key that lets any other address pass."""
+
+    addresses: frozenset[str] = frozenset()
+    key: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "addresses", frozenset(map(format_address, self.addresses)))
+
+
+@dataclass(frozen=True, slots=True)
+class CannedAnswer:
+    """Hold the answer to an action, given when each of ``params`` is equal in the request.
+
+    Args:
+        action: The action, in any case.
+        result: The answer; ``{{name}}`` within a text is replaced by the value of that parameter.
+        params: What a request must send to get this answer.
+        status: The HTTP status.
+        sequence: In place of ``result``: answers given one after the other, the last one again and again.
+        place: Where the answer is defined, as ``file:line``.
+    """
+
+    action: str
+    result: Mapping[str, Any] | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+    status: int = 200
+    sequence: Sequence[Mapping[str, Any]] = ()
+    place: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "action", self.action.lower())
+
+    @property
+    def results(self) -> Sequence[Mapping[str, Any]]:
+        """Return the answers in their order: one, unless ``sequence`` holds more."""
+        return self.sequence or (self.result or {},)
+
+
+@dataclass(frozen=True, slots=True)
+class FaultRule:
+    """Hold what goes wrong, for which calls, and how often.
+
+    Args:
+        fault: One of ``FAULTS``; empty for an error message, or a plain status and body.
+        message: WHMCS's error answer with this message, in the response type that was asked for.
+        status: The HTTP status, in place of the fault's own.
+        body: The body, in place of the fault's own.
+        headers: Headers sent beside the response's own, replacing those of the same name.
+        seconds: How late ``slow`` answers, in seconds; the default is one more than clients usually wait.
+        action: Applies to calls of this action only, in any case.
+        clientid: Applies to calls about this client only: its id in ``clientid`` or ``userid``.
+        params: Applies to calls that send all of these only.
+        times: How many calls it meets; None for every call.
+
+    Raises:
+        ValueError: There is no fault of that name, or a value is invalid.
+    """
+
+    fault: str = ""
+    message: str = ""
+    status: int | None = None
+    body: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 31.0
+    action: str = ""
+    clientid: int | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+    times: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.fault and self.fault not in FAULTS:
+            near = nearest(self.fault.lower(), FAULTS)
+            hint = f"did you mean {near[0]}? The names are" if near else "write one of"
+            raise ValueError(f"there is no fault {quote(self.fault)}; {hint} {', '.join(FAULTS)}")
+        if not self.fault and not self.message and self.status is None and self.body is None and not self.headers:
+            raise ValueError(
+                f"nothing to fail with; name a fault ({', '.join(FAULTS)}), or give message, status or body"
+            )
+        if self.fault and self.message:
+            raise ValueError(f"message does not go with the fault {self.fault}; write one of the two")
+        if self.message and self.body is not None:
+            raise ValueError("message does not go with body; write one of the two")
+        if self.status is not None:
+            parse_status(str(self.status))
+        if not 0 <= self.seconds < 1e6:
+            raise ValueError(f"seconds is a time to wait, not {self.seconds}")
+        if self.times is not None and self.times < 1:
+            raise ValueError(f"times is a positive integer, not {self.times}")
+        self._check_headers()
+        object.__setattr__(self, "action", self.action.lower())
+
+    def _check_headers(self) -> None:
+        for name, value in self.headers.items():
+            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+                raise ValueError(f"{quote(name)}: {quote(value)} is not an HTTP header")
+            if name.lower() in _FRAMING:
+                raise ValueError(f"{name} is whmcs-mock's own; write the fault truncated for a body that breaks off")
+
+    def __str__(self) -> str:
+        what = self.fault or (f"message={quote(self.message)}" if self.message else f"status={self.status or 200}")
+        params = {name: REDACTED if is_secret(name) else value for name, value in self.params.items()}
+        where = {"action": self.action, "clientid": self.clientid, **params}
+        return " ".join([what, *(f"{name}={value}" for name, value in where.items() if value not in ("", None))])
+
+    def matches(self, params: Mapping[str, str]) -> bool:
+        """Return whether the rule applies to a call with these parameters."""
+        if self.action and self.action != params.get("action", "").lower():
+            return False
+        if self.clientid is not None and self.clientid not in (
+            parse_clientid(params.get(name, "")) for name in ("clientid", "userid")
+        ):
+            return False
+        return all(params.get(name) == value for name, value in self.params.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """Hold a row of a documentation page's table of request parameters."""
+
+    name: str
+    type: str = "string"
+    required: bool = False
+    deprecated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Hold what a documentation page says about an action.
+
+    Args:
+        action: The action, as the page writes it.
+        block: The example response, as printed.
+        example: The example response, parsed; nested where the page prints flat bracket keys.
+        flat: Whether the page prints flat bracket keys.
+        parameters: The request parameters, in the page's order.
+        errors: The messages that the page lists, in its order.
+        request: The parameters of the page's own example request.
+        source: The file it was read from.
+    """
+
+    action: str
+    block: str
+    example: Any
+    flat: bool = False
+    parameters: Sequence[Parameter] = ()
+    errors: Sequence[str] = ()
+    request: Mapping[str, str] = field(default_factory=dict)
+    source: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Hold everything the fixtures say; a loaded ledger never changes.
+
+    Args:
+        clients: The clients, in any order; ids of clients and of credits are unique.
+        credentials: What callers may authenticate with; without any, everything is accepted.
+        access: Who may call; None lets every address.
+        answers: Canned answers, the first that matches wins.
+        admins: The admin ids AddCredit knows; None leaves ``adminid`` unchecked.
+        faults: What goes wrong, the first that matches is met.
+        pages: Documentation pages, one for each action.
+        sources: The names of the files it came from.
+
+    Raises:
+        ValueError: An id is used twice.
+    """
+
+    clients: Sequence[Client] = ()
+    credentials: Sequence[Credentials] = ()
+    access: Access | None = None
+    answers: Sequence[CannedAnswer] = ()
+    admins: Collection[int] | None = None
+    faults: Sequence[FaultRule] = ()
+    pages: Sequence[Page] = ()
+    sources: Sequence[str] = ()
+    next_credit_id: int = field(init=False, repr=False, compare=False)
+    by_id: Mapping[int, Client] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        clients = tuple(self.clients)
+        by_id: dict[int, Client] = {}
+        credit_ids: set[int] = set()
+        for client in clients:
+            if by_id.setdefault(client.id, client) is not client:
+                raise ValueError(f"client {client.id} is already defined; use each id once")
+            for credit in client.credits:
+                if credit.id in credit_ids:
+                    raise ValueError(f"credit {credit.id} is already defined; use each id once")
+                credit_ids.add(credit.id)
+        set_ = object.__setattr__
+        set_(self, "clients", clients)
+        set_(self, "by_id", by_id)
+        set_(self, "next_credit_id", max(credit_ids, default=0) + 1)
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """Return what must never be shown: the credentials' secrets, plain and as sent, and the access key."""
+        secrets = {text for one in self.credentials for text in (one.secret, one.wire_secret)}
+        return frozenset(secrets | {self.access.key if self.access else ""}) - {""}

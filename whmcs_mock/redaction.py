@@ -1,0 +1,73 @@
+"""Hide secrets in what is shown: by the names of parameters, and known ones wherever they stand."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
+from itertools import islice
+from urllib.parse import quote, quote_plus
+
+__all__ = ["REDACTED", "is_secret", "redactor", "secret_params"]
+
+REDACTED = "***"
+SHORTEST = 8  # a known secret that is shorter is part of too many words to be searched for
+
+_NAMES = "secret|passw|pwd|access[_-]?key|api[_-]?key|authorization|token|cardnum|cvv"
+_SECRET_NAME = re.compile(_NAMES, re.IGNORECASE)
+#: A name and a value within a text, as in JSON that was sent as a form.
+_SECRET_PAIR = re.compile(
+    rf"""((?:{_NAMES})\w{{0,20}}["']?\s{{0,5}}(?:[=:]|%3D)\s{{0,5}})("(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|[^&;\r\n]+)""",
+    re.IGNORECASE,
+)
+_SOUGHT = 20  # secrets of one call that are searched for in its other texts
+_SPELT = 1024  # characters of a secret that is searched for in all its spellings
+_WORDS = frozenset(("password", "username", "identifier", "accesskey", "responsetype", "clientid"))
+
+
+def is_secret(name: str) -> bool:
+    """Return whether the value of a parameter with this name is a secret."""
+    return bool(_SECRET_NAME.search(name))
+
+
+def secret_params(params: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters whose values are secrets, the first few."""
+    return dict(islice((pair for pair in params.items() if is_secret(pair[0])), _SOUGHT))
+
+
+def redactor(params: Mapping[str, str], known: Collection[str] = ()) -> Callable[[str], str]:
+    """Return a function that hides secrets in a text, in time linear in it.
+
+    Args:
+        params: The parameters of a call; what those named like a secret hold is searched for.
+        known: The secrets of the fixtures.
+    """
+    sent = secret_params(params)
+    found = (*known, *(value for value in sent.values() if value not in sent))
+    return _compile(frozenset(one for one in found if len(one) >= SHORTEST and one.lower() not in _WORDS))
+
+
+@lru_cache(maxsize=16)
+def _compile(secrets: frozenset[str]) -> Callable[[str], str]:
+    spellings = {spelling for secret in secrets for spelling in _spell(secret)}
+    longest_first = sorted(spellings, key=len, reverse=True)
+
+    def redact(text: str) -> str:
+        for secret in longest_first:  # replace() is linear, which an alternation of a regular expression is not
+            text = text.replace(secret, REDACTED)
+        pairs = "=" in text or ":" in text or "%3" in text
+        return _SECRET_PAIR.sub(lambda found: found[1] + REDACTED, text) if pairs else text
+
+    return redact
+
+
+def _spell(secret: str) -> set[str]:
+    """Return a secret as texts may hold it: as it is, URL-encoded, in a repr, in JSON, and as hex in upper case."""
+    if len(secret) > _SPELT:
+        return {secret}
+    encoded = secret.encode("utf-8", "surrogatepass")
+    urls = {quote_plus(encoded), *(quote(encoded, safe) for safe in ("", "/", "!'()*~"))}
+    lower = {re.sub("%..", lambda found: found[0].lower(), url) for url in urls}
+    spellings = {secret, *urls, *lower, repr(secret)[1:-1], json.dumps(secret)[1:-1]}
+    return spellings | ({secret.upper()} if re.fullmatch("[0-9a-f]{32}", secret) else set())

@@ -1,0 +1,113 @@
+"""Tell the calls in words: what came, how it was answered, and why."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from whmcs_mock.errors import quote
+from whmcs_mock.journal import Call, cut
+from whmcs_mock.ledger import parse_clientid
+from whmcs_mock.redaction import REDACTED, is_secret, redactor
+
+if TYPE_CHECKING:
+    from whmcs_mock.world import World
+
+__all__ = ["differences", "explain_proxy", "format_error", "matches", "nearest_miss", "report"]
+
+_SHOWN = 50  # calls in a report
+_LONGEST = 2_000  # characters of an exception
+_FLAT = "the JSON has flat bracket keys, as documented; code that reads credits.credit wants the profile live"
+
+
+def report(world: World, url: str, silence: Sequence[str] = ()) -> str:
+    """Return the calls in a world, each with its answer, why, and advice.
+
+    Args:
+        world: The world.
+        url: Where its API is.
+        silence: What may be the reason when no call came.
+    """
+    calls = world.journal.calls()
+    hidden = world.journal.dropped + len(calls[:-_SHOWN])
+    lines = [f"Profile {world.profile}; served from {', '.join(world.store.sources) or 'a ledger'}."]
+    lines += [f"({hidden} earlier calls are not shown)"] if hidden else []
+    if not calls:
+        lines += [f"No call came. The server listens at {url}: is the code under test configured with it?", *silence]
+    for number, call in enumerate(calls[-_SHOWN:], hidden + 1):
+        lines.append(f"{number}. {call.time:%H:%M:%S.%f}"[:-3] + f" {call} [{call.duration * 1000:.1f} ms]")
+        lines += [f"   advice: {advice}" for advice in call.advice]
+    lines += [f"hint: {_FLAT}"] if any(call.flat for call in calls) else []
+    return "\n".join(lines)
+
+
+def explain_proxy(url: str) -> list[str]:
+    """Return what in the environment makes clients call a proxy instead of a URL."""
+    from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]  # no stub
+
+    parts, proxies = urlsplit(url), getproxies_environment()
+    kind = next((kind for kind in (parts.scheme, "all") if proxies.get(kind)), "")
+    spared = [word.strip() for word in proxies.get("no", "").split(",")]
+    in_network = any(_is_in(parts.hostname or "", word) for word in spared)
+    if not kind or in_network or proxy_bypass_environment(parts.netloc, proxies):
+        return []
+    name = next(name for name in os.environ if name.lower() == f"{kind}_proxy" and os.environ[name])
+    return [f"{name} is set and NO_PROXY does not name {parts.hostname}: clients may call the proxy instead."]
+
+
+def _is_in(host: str, network: str) -> bool:
+    """Return whether an address is in a network, as requests and curl read NO_PROXY."""
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        return False
+
+
+def matches(call: Call, action: str, params: Mapping[str, object]) -> bool:
+    """Return whether a call is to an action, in any case, and sent these parameters; an empty action is any."""
+    return (not action or call.raw.get("action", "").lower() == action.lower()) and not differences(call, params)
+
+
+def differences(call: Call, params: Mapping[str, object]) -> list[str]:
+    """Return in which parameters a call differs; ids are compared as numbers."""
+    different = []
+    shown = None
+    for name, value in params.items():
+        sent, wanted = call.raw.get(name), cut(str(value))
+        same = sent == wanted
+        if name in ("clientid", "userid") and sent is not None and not same:
+            same = parse_clientid(sent) is not None and parse_clientid(sent) == parse_clientid(wanted)
+        if not same:
+            shown = shown or call.params
+            was = "not sent" if sent is None else quote(shown.get(name, ""))
+            different.append(f"{name} was {was} (expected {quote(REDACTED if is_secret(name) else wanted)})")
+    return different
+
+
+def nearest_miss(calls: Sequence[Call], action: str, params: Mapping[str, object]) -> str:
+    """Return which call comes nearest to what was expected, and where it differs."""
+    import difflib
+
+    def likeness(call: Call) -> float:
+        name = difflib.SequenceMatcher(None, call.raw.get("action", "").lower()[:100], action.lower()).ratio()
+        return 2 * name - len(differences(call, params)) / (len(params) + 1)
+
+    call = max(calls, key=likeness)
+    different = differences(call, params)
+    if action and call.raw.get("action", "").lower() != action.lower():
+        different.insert(0, f"the action was {quote(call.action)} (expected {quote(action)})")
+    return f"Nearest miss: call {calls.index(call) + 1}: {'; '.join(different)}"
+
+
+def format_error(error: BaseException, world: World) -> str:
+    """Return an exception out of a user's function with the user's own lines, secrets redacted."""
+    import traceback
+
+    here = os.path.dirname(__file__)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(here)]
+    places = "".join(traceback.format_list(frames)).rstrip()
+    text = f"an exception in the server: {repr(error)[:_LONGEST]}" + (f"\n{places}" if places else "")
+    return redactor({}, world.store.secrets)(text)

@@ -1,0 +1,115 @@
+"""Read out of an HTTP request what the API sees of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+from whmcs_mock.response import HTTPError
+
+__all__ = ["ENDPOINT", "FORM", "MAX_BODY", "Request", "is_endpoint", "split_target"]
+
+ENDPOINT = "/includes/api.php"
+FORM = "application/x-www-form-urlencoded"
+MAX_BODY = 1024 * 1024  # bytes
+
+METHODS = "GET, POST, HEAD, OPTIONS"
+_MULTIPART = "multipart/form-data"
+
+
+def is_endpoint(path: str) -> bool:
+    """Return whether a path is that of the API, below whatever base path."""
+    return path.endswith(ENDPOINT)
+
+
+@dataclass(eq=False, repr=False)
+class Request:
+    """Hold an HTTP request.
+
+    Args:
+        method: The method.
+        path: The path, decoded.
+        query_string: The query string, as it was sent.
+        headers: The headers by lower-case name; those sent twice are joined by commas.
+        body: The whole body.
+        address: The IP address it comes from.
+        secure: Whether it came over TLS.
+        server: The name or address that the server listens on.
+    """
+
+    method: str
+    path: str
+    query_string: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    address: str = ""
+    secure: bool = False
+    server: str = ""
+    query: Mapping[str, str] = field(default_factory=dict, init=False)
+    params: Mapping[str, str] = field(default_factory=dict, init=False)
+    unread: str = field(default="", init=False)  # why the body holds no parameters
+
+    def read_params(self) -> None:
+        """Read the parameters of a call, query and body merged, the body first.
+
+        Raises:
+            HTTPError: The request is none for the API.
+        """
+        if not is_endpoint(self.path):
+            raise HTTPError(404, f"Not found: the WHMCS API is at {ENDPOINT}, or any path ending in it")
+        if self.method == "OPTIONS":
+            raise HTTPError(200, f"The WHMCS API takes {METHODS}", ("Allow", METHODS))
+        if self.method not in ("GET", "POST", "HEAD"):
+            raise HTTPError(405, f"Method not allowed: the WHMCS API takes {METHODS}", ("Allow", METHODS))
+        self.query = self.params = _form(self.query_string) if self.query_string else {}
+        if self.body:
+            sent = self._read_body() if self.method == "POST" else {}
+            self.params = {**self.query, **sent}
+
+    def _read_body(self) -> Mapping[str, str]:
+        content_type = self.headers.get("content-type", "")
+        media_type = content_type.partition(";")[0].strip().lower()
+        sent: Mapping[str, str] = {}
+        if media_type == FORM:
+            sent = _form(self.body)
+        elif media_type == _MULTIPART:
+            sent = _multipart(self.body, content_type)
+        encoding = self.headers.get("content-encoding", "identity")
+        if encoding.lower() != "identity":
+            self.unread = f"encoded ({encoding})"
+        elif self.body.lstrip()[:1] in (b"{", b"["):
+            self.unread = "JSON"
+        elif media_type not in (FORM, _MULTIPART):
+            self.unread = media_type or "of no type"
+        elif not sent:
+            self.unread = f"no valid {media_type}"
+        return sent
+
+
+def split_target(target: bytes) -> tuple[str, bytes]:
+    """Return the decoded path and the query string of a request's target, which may be a whole URL."""
+    if target[:1] != b"/" and b"://" in target[:9]:
+        target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
+    path, _, query = target.partition(b"#")[0].partition(b"?")
+    return unquote_to_bytes(path).decode("utf-8", "replace"), query
+
+
+def _form(data: bytes) -> dict[str, str]:
+    """Read a urlencoded form; of a parameter given twice the last counts, as in PHP."""
+    text = data.decode("utf-8", "replace")
+    if "%" in text or "+" in text:
+        return dict(parse_qsl(text, keep_blank_values=True, errors="replace"))
+    return {name: value for name, _, value in (pair.partition("=") for pair in text.split("&") if pair)}
+
+
+def _multipart(data: bytes, content_type: str) -> dict[str, str]:
+    from werkzeug.formparser import FormDataParser
+    from werkzeug.http import parse_options_header
+
+    options = parse_options_header(content_type)[1]
+    parser: Any = FormDataParser(stream_factory=lambda *_args, **_kwargs: BytesIO())
+    form = parser.parse(BytesIO(data), _MULTIPART, len(data), options)[1]
+    return {name: value for name, value in form.items(multi=True) if name}

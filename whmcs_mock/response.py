@@ -1,0 +1,123 @@
+"""Hold an HTTP response, and the answer that it carries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from whmcs_mock.ledger import Client, Page
+
+__all__ = ["HTML", "PLAIN", "Answer", "HTTPError", "Response", "status_line"]
+
+PLAIN = "text/plain; charset=utf-8"
+HTML = "text/html; charset=utf-8"
+
+_REASONS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+
+
+def status_line(status: int) -> str:
+    """Return a status with its reason, such as ``404 Not Found``."""
+    return _REASONS.get(status) or f"{status} Unknown"
+
+
+@dataclass(eq=False, repr=False)
+class Answer:
+    """Hold the API's answer to a call, with no format in mind.
+
+    Args:
+        body: What it says, in the order in which it is written.
+        status: The HTTP status.
+        why: The reason in whmcs-mock's own words, for the journal; never sent.
+        client: In place of a body: the client whose credit log is the answer.
+        page: The documentation page that the body was made from.
+        notes: Advice about the answer, for the journal.
+    """
+
+    body: Any = field(default_factory=dict)
+    status: int = 200
+    why: str = ""
+    client: Client | None = None
+    page: Page | None = None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def error(cls, message: str, status: int = 200, why: str = "") -> Answer:
+        """Return WHMCS's error answer."""
+        return cls({"result": "error", "message": message}, status, why)
+
+    def text(self, name: str) -> str:
+        """Return a text at the top of the body, or an empty text."""
+        value = self.body.get(name, "") if isinstance(self.body, Mapping) else ""
+        return str(value)
+
+
+@dataclass(eq=False, repr=False)
+class Response:
+    """Hold an HTTP response.
+
+    Args:
+        status: The status; 0 for a connection that is reset instead of answered.
+        headers: Names and values; Content-Length and Connection are added when it is sent.
+        body: The body.
+        answer: The API's answer that the body was written from.
+        length: The Content-Length, where it is not that of the body.
+        delay: How long to wait before it is sent, in seconds.
+        released: Ends that wait early when it is set.
+        flat: Whether its JSON has flat bracket keys.
+        type: The response type that the answer is written in.
+        close: Whether the connection ends with it.
+        why: The reason in whmcs-mock's own words, for the journal.
+        finish: Called with True just before it is sent, and with False when the client turns out to have left.
+    """
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes = b""
+    answer: Answer = field(default_factory=Answer)
+    length: int | None = None
+    delay: float = 0.0
+    released: Event | None = None
+    flat: bool = False
+    type: str = ""
+    close: bool = False
+    why: str = ""
+    finish: Callable[[bool], None] | None = None
+
+    @classmethod
+    def plain(cls, status: int, text: str, *headers: tuple[str, str], close: bool = False) -> Response:
+        """Return one line of plain text."""
+        return cls(status, [("Content-Type", PLAIN), *headers], f"{text}\n".encode(), close=close, why=text)
+
+    @property
+    def has_body(self) -> bool:
+        """Return whether HTTP lets a response of this status have a body."""
+        return self.status not in (204, 304)
+
+    @property
+    def kind(self) -> str:
+        """Return what the body is: ``json``, ``xml``, ``nvp``, ``html``, ``text`` or ``empty``; nothing for a reset."""
+        if not self.status:
+            return ""
+        if not self.body or not self.has_body:
+            return "empty"
+        if self.type:
+            return self.type
+        content_type = next((value for name, value in self.headers if name.lower() == "content-type"), "")
+        return next((kind for kind in ("json", "xml", "html") if kind in content_type), "text")
+
+    def replace_headers(self, headers: Mapping[str, str]) -> None:
+        """Set headers, in place of those of the same names."""
+        names = {name.lower() for name in headers}
+        self.headers = [pair for pair in self.headers if pair[0].lower() not in names] + list(headers.items())
+
+
+class HTTPError(Exception):
+    """Answer a request below the API: one line of plain text."""
+
+    def __init__(self, status: int, text: str, *headers: tuple[str, str], close: bool = False) -> None:
+        super().__init__(text)
+        self.response = Response.plain(status, text, *headers, close=close)

@@ -1,0 +1,226 @@
+"""Serve fixtures as a program of its own: the ready line, the access log, reloading, and a clean end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from whmcs_mock.access_log import AccessLog
+from whmcs_mock.app import App
+from whmcs_mock.control import counts, shorten
+from whmcs_mock.listener import Listener
+from whmcs_mock.redaction import redactor
+from whmcs_mock.request import ENDPOINT
+from whmcs_mock.watch import Watch
+
+if TYPE_CHECKING:
+    import ssl
+
+    from whmcs_mock.errors import Problem
+    from whmcs_mock.journal import Call
+    from whmcs_mock.ledger import Ledger
+
+__all__ = ["Options", "Service"]
+
+_RELOAD = getattr(signal, "SIGHUP", None)
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP") if hasattr(signal, name)]
+_FLAT = "flat bracket keys, as documented; code that reads credits.credit wants --profile live"
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Options:
+    """Hold the options of the command ``serve``, by their names there."""
+
+    paths: Sequence[str] = ()
+    host: str = "127.0.0.1"
+    port: int = 8421
+    profile: str = "documented"
+    control: bool = True
+    watch: bool = True
+    quiet: bool = False
+    log_file: str | None = None
+    tls: bool = False
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    request_timeout: float = 30.0
+    idle_timeout: float = 75.0
+
+
+@dataclass(eq=False, repr=False)
+class Service:
+    """Serve fixtures until a signal comes.
+
+    Args:
+        load: Returns the fixtures.
+        options: How to serve them.
+
+    Raises:
+        ListenError: One cannot listen there.
+        OSError: The log file cannot be opened, or a file for TLS cannot be read.
+    """
+
+    load: Callable[[], Ledger]
+    options: Options
+    _agents: set[str] = field(default_factory=set)  # the client programs that were given the hint
+    _came: list[int] = field(default_factory=list)  # signals, where there is no sigwait
+
+    def __post_init__(self) -> None:
+        options = self.options
+        # It looks at the files before they are loaded: a change meanwhile is not missed.
+        interval = 1.0 if options.watch and options.paths else None
+        self._watch = Watch(options.paths, self._reloaded, self._not_reloaded, interval)
+        self._terminal = _has_terminal()
+        _block(_RELOAD)
+        ledger = self.load()
+        for number in _SIGNALS:
+            signal.signal(number, lambda number, _frame: self._came.append(number))
+        _block(*_SIGNALS)  # in the threads that begin below, too, so that none is lost or disturbs the end
+        with ExitStack() as stack:
+            self._log = AccessLog(self._descriptor(stack))
+            self.app = App(
+                ledger,
+                options.profile,
+                on_call=None if options.quiet else self._log_call,
+                on_error=self._fail,
+                on_event=self._tell,
+                steerable=options.control,
+            )
+            self.listener = Listener(
+                options.host,
+                options.port,
+                self.app.respond,
+                limit=self.app.body_limit,
+                refuse=self.app.refuse,
+                on_mismatch=self._tell,
+                on_error=self._fail,
+                request_seconds=options.request_timeout,
+                idle_seconds=options.idle_timeout,
+            )
+            self.listener.tls = self._tls(stack)
+            self._stack = stack.pop_all()
+
+    @property
+    def url(self) -> str:
+        """Return the URL of the API; one of this machine if it listens on all its addresses."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.options.host, self.options.host)  # noqa: S104
+        scheme = "https" if self.listener.tls else "http"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.listener.port}{ENDPOINT}"
+
+    @contextmanager
+    def running(self) -> Iterator[str]:
+        """Serve meanwhile; the value is the line that says so."""
+        serving = threading.Thread(target=self.listener.serve_forever, daemon=True, name="whmcs-mock")
+        serving.start()
+        self._watch.start()
+        facts = {**counts(self.app.worlds[""]), "profile": self.options.profile, **self.app.facts}
+        try:
+            yield " ".join(["whmcs-mock ready", self.url, *_facts(facts)])
+        finally:
+            self._watch.stop()
+            self.app.worlds.release()
+            self.listener.shutdown()
+            serving.join()
+            self.listener.end_connections()
+            self._log.close()
+            self._stack.close()
+
+    def wait(self) -> None:
+        """Reload at each SIGHUP, and return at the first signal that ends the program."""
+        for number in self._signals():
+            if number != _RELOAD or (self._terminal and not _has_terminal()):  # its terminal was closed
+                return
+            self._watch.reload_now()
+
+    def _signals(self) -> Iterator[int]:
+        while True:
+            if self._came:
+                yield self._came.pop(0)
+            elif hasattr(signal, "sigwait"):
+                yield signal.sigwait(_SIGNALS)
+            else:
+                time.sleep(0.1)  # returns to run signal handlers
+
+    # The log.
+
+    def _descriptor(self, stack: ExitStack) -> int:
+        if self.options.log_file is None:
+            return 2
+        return stack.enter_context(open(self.options.log_file, "ab", buffering=0)).fileno()
+
+    def _log_call(self, call: Call) -> None:
+        self._log.write(lambda: "\n".join(self._lines(call)), call.size)
+
+    def _lines(self, call: Call) -> list[str]:
+        line = f"{call.time:%H:%M:%S} {call}"
+        if self.options.log_file is None and _has_terminal() and not os.environ.get("NO_COLOR"):
+            line = f"\x1b[{32 if call.result == 'success' else 31}m{line}\x1b[0m"
+        lines = [line, *(f"  advice: {advice}" for advice in call.advice)]
+        if call.flat and call.agent not in self._agents and len(self._agents) < 1000:
+            self._agents.add(call.agent)
+            lines.append(f"  hint: {_FLAT}")
+        return lines
+
+    def _fail(self, error: BaseException) -> None:
+        self._tell(redactor({}, self.app.worlds[""].store.secrets)(repr(error)))
+
+    def _tell(self, *lines: str) -> None:
+        first, *rest = lines
+        for line in (f"{time.strftime('%H:%M:%S')} whmcs-mock: {first}", *rest):
+            self._log.write(lambda line=line: line)  # type: ignore[misc]  # mypy takes the default for a parameter
+
+    # Reloading.
+
+    def _reloaded(self, ledger: Ledger) -> None:
+        self.app.problems = ()
+        self.app.worlds.reload(ledger)
+        if not self.options.quiet:
+            self._tell(" ".join(["reloaded", *_facts(counts(self.app.worlds[""]))]))
+
+    def _not_reloaded(self, problems: Sequence[Problem]) -> None:
+        self.app.problems = tuple(shorten(problems))
+        self._tell("not reloaded, the last good fixtures are still served:", *self.app.problems)
+
+    # TLS.
+
+    def _tls(self, stack: ExitStack) -> ssl.SSLContext | None:
+        options = self.options
+        if not (options.tls or options.tls_cert):
+            return None
+        import ssl
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if options.tls_cert and options.tls_key:
+            for path in (options.tls_cert, options.tls_key):
+                open(path, "rb").close()  # its error names the file, unlike the one below
+            context.load_cert_chain(options.tls_cert, options.tls_key, password="")  # asks for none
+            return context
+        import tempfile
+
+        import trustme
+
+        authority = trustme.CA()
+        authority.issue_cert(*dict.fromkeys(("localhost", "127.0.0.1", "::1", options.host))).configure_cert(context)
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="whmcs-mock-"))
+        self.app.facts["ca"] = os.path.join(folder, "ca.pem")
+        authority.cert_pem.write_to_path(self.app.facts["ca"])
+        return context
+
+
+def _block(*numbers: Any) -> None:
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, [number for number in numbers if number])
+
+
+def _has_terminal() -> bool:
+    return bool(sys.stderr and sys.stderr.isatty())
+
+
+def _facts(facts: Mapping[str, object]) -> list[str]:
+    return [f"{name}={value}" for name, value in facts.items()]

@@ -1,0 +1,116 @@
+"""Write to a terminal, a pipe or a file: problems, progress, and the one sentence with which a command ends."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NoReturn
+
+import click
+
+from whmcs_mock.errors import Problem
+
+__all__ = ["EXIT_OUTPUT", "Argument", "Commands", "Option", "leave", "progress", "show"]
+
+EXIT_OUTPUT = 4
+
+_SHOWN = 50  # problems
+_SLOW = 1.0  # seconds after which the progress is shown
+_PAUSE = 0.1  # seconds between two times
+
+
+def leave(code: int, message: str) -> NoReturn:
+    """End the command with an exit code and one sentence."""
+    with contextlib.suppress(OSError):
+        click.echo(f"whmcs-mock: {message}", err=True)
+    sys.exit(code)
+
+
+class Commands(click.Group):
+    """Tell in one sentence what no command can handle: an output that cannot be written."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the arguments, which may print the help or the version."""
+        with _written():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _written():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _written() -> Iterator[None]:
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        with contextlib.suppress(OSError):  # what is left in the buffer cannot be written at exit either
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        leave(EXIT_OUTPUT, f"cannot write the output: {error.strerror}")
+
+
+class _Filled(click.Parameter):
+    """Refuse what an unset variable of a shell leaves behind."""
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        """Return the value of a parameter that is not empty."""
+        if "" in (value if isinstance(value, (tuple, list)) else (value,)):
+            name = self.opts[0] if isinstance(self, click.Option) else str(self.name).upper()
+            raise click.BadParameter("it is empty; is a shell variable unset?", ctx, param_hint=name)
+        return super().type_cast_value(ctx, value)
+
+
+class Option(_Filled, click.Option):
+    """Be an option that is refused when it is empty."""
+
+
+class Argument(_Filled, click.Argument):
+    """Be an argument that is refused when it is empty."""
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Callable[[int], None] | None]:
+    """Give what tells on a terminal how many credits have been read, once that takes a while."""
+    if not (sys.stderr and sys.stderr.isatty()):
+        yield None
+        return
+    begun = last = time.monotonic()
+
+    def tell(credits: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - begun > _SLOW and now - last > _PAUSE:
+            last = now
+            click.echo(f"\rloading: {credits:,} credits", err=True, nl=False)
+
+    yield tell
+    if last != begun:
+        click.echo(f"\r{' ' * 40}\r", err=True, nl=False)
+
+
+def show(problems: Iterable[Problem], prefix: str = "", *, err: bool = True) -> None:
+    """Print problems, on a terminal with the line that each is in."""
+    stream = sys.stderr if err else sys.stdout
+    if isinstance(stream, io.TextIOWrapper):  # a name from a file may hold what the terminal cannot show
+        stream.reconfigure(errors="backslashreplace")
+    every = list(problems)
+    for problem in every[:_SHOWN]:
+        click.echo(f"{problem.path}:{problem.line}:{problem.column}: {prefix}{problem.message}", err=err)
+        if stream and stream.isatty():
+            from whmcs_mock.excerpt import excerpt
+
+            if line := excerpt(problem):
+                click.echo(line, err=err)
+    if len(every) > _SHOWN:
+        click.echo(f"and {len(every) - _SHOWN} more", err=err)

@@ -1,0 +1,202 @@
+"""Keep worlds apart: each has its own data, faults and journal over the same fixtures."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from whmcs_mock.api import Action, ActionT
+from whmcs_mock.faults import Faults
+from whmcs_mock.fixtures import parse_fixtures
+from whmcs_mock.journal import Call, Journal
+from whmcs_mock.ledger import FaultRule, Ledger, Profile, parse_profile
+from whmcs_mock.response import HTTPError
+from whmcs_mock.store import Store
+
+__all__ = ["World", "Worlds"]
+
+_PATH = re.compile(r"/+world/(?!includes/api\.php$)([^/]*)(/.*)?", re.DOTALL)
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(eq=False, repr=False)
+class World:
+    """Hold all that a reset replaces.
+
+    Args:
+        ledger: The fixtures.
+        profile: ``documented`` or ``live``.
+        name: Its name in paths; empty for the one that is served without a name.
+    """
+
+    ledger: Ledger
+    profile: Profile
+    name: str = ""
+    store: Store = field(init=False)
+    faults: Faults = field(init=False)
+    actions: dict[str, Action] = field(default_factory=dict)
+    journal: Journal = field(default_factory=Journal)
+
+    first_profile: Profile = field(init=False)  # which a reset restores
+
+    def __post_init__(self) -> None:
+        self.store = Store(self.ledger)
+        self.faults = Faults(self.ledger.faults)
+        self.first_profile = self.profile
+
+    def action(self, name: str) -> Callable[[ActionT], ActionT]:
+        """Answer an action with a function of the parameters; ``TypeError`` if there is no name."""
+        if not isinstance(name, str):
+            raise TypeError('action takes the name of an action: write @action("GetInvoice"), not @action')
+
+        def register(function: ActionT) -> ActionT:
+            self.actions[name.lower()] = function
+            return function
+
+        return register
+
+    def add_ledger(self, more: Ledger, *, replace: bool = False) -> None:
+        """Lay more fixtures over those that are there; see ``Store.add_ledger``."""
+        self.store.add_ledger(more, replace=replace)
+        self.faults.add_standing(tuple(more.faults))
+
+    def check_messages(self, rules: list[FaultRule]) -> None:
+        """Raise ``ValueError`` for a fault whose message the action's documentation page does not list."""
+        for rule in rules:
+            if rule.message and (page := self.store.pages.get(rule.action)):
+                from whmcs_mock.documented import unlisted
+
+                if near := unlisted(page, rule.message):
+                    raise ValueError(f"{page.action} has no error {rule.message!r}; the nearest are {', '.join(near)}")
+
+
+class Worlds:
+    """Keep the worlds of a server by their names; safe to use from many threads.
+
+    Args:
+        ledger: The fixtures of all worlds.
+        profile: The profile of new worlds.
+        limit: How many named worlds are kept, the newest.
+    """
+
+    def __init__(self, ledger: Ledger, profile: str = "documented", *, limit: int = 1000) -> None:
+        if not isinstance(ledger, Ledger):
+            raise TypeError(f"expected a Ledger, such as load_fixtures(...) returns, got {ledger!r}")
+        self.ledger = ledger
+        self.profile: Profile = parse_profile(profile)
+        self.current = ""  # the name of the world that paths without one lead to
+        self.ended: dict[str, str] = {}  # worlds whose test has ended, and which test that was
+        self.late: deque[tuple[str, Call]] = deque(maxlen=1000)  # calls that came to such a world, by its path
+        self._limit = limit
+        self._lock, self._posting = threading.RLock(), threading.Lock()
+        self._worlds: OrderedDict[str, World] = OrderedDict({"": World(ledger, self.profile)})
+
+    def find(self, path: str) -> tuple[World, str]:
+        """Return the world that a path leads to, and the path within it; a new world on first use.
+
+        Raises:
+            HTTPError: The path names a world that cannot be.
+        """
+        found = _PATH.fullmatch(path) if path.lstrip("/").startswith("world/") else None
+        if found is None:
+            return self[self.current], path
+        if not _NAME.fullmatch(found[1]):
+            raise HTTPError(404, "Not found: the name of a world is 1 to 64 of the characters A-Z a-z 0-9 . _ -")
+        return self[found[1]], found[2] or "/"
+
+    def __getitem__(self, name: str) -> World:
+        with self._lock:
+            world = self._worlds.get(name)
+            if world is None:
+                return self._keep(World(self.ledger, self.profile, name))
+            self._worlds.move_to_end(name)
+            return world
+
+    def _keep(self, world: World) -> World:
+        """Put a world in the place of its name, the lock held, and drop the oldest one above the limit."""
+        before = self._worlds.pop(world.name, None)
+        self._worlds[world.name] = world
+        if before is not None:
+            before.faults.released.set()
+        elif len(self._worlds) - 1 > self._limit:
+            oldest = next((name for name in self._worlds if name not in ("", self.current, world.name)), None)
+            if oldest is not None:
+                self._worlds.pop(oldest).faults.released.set()
+        return world
+
+    def all(self) -> list[World]:
+        """Return the worlds that are kept, oldest first."""
+        with self._lock:
+            return list(self._worlds.values())
+
+    def reset(self, name: str, ledger: Ledger | None = None, profile: str | None = None) -> World:
+        """Begin a world anew; calls that are still being answered keep what they began with."""
+        world = World(ledger or self.ledger, parse_profile(profile or self.profile), name)
+        with self._lock:
+            self._keep_journal(world)
+            return self._keep(world)
+
+    def restart(self, name: str) -> World:
+        """Begin a world anew, as its fixtures say."""
+        with self._lock:
+            return self.reset(name, self[name].ledger, self[name].first_profile)
+
+    def _keep_journal(self, world: World) -> None:
+        """Give a world the emptied journal of the one before it, at which someone may be waiting for a call."""
+        if before := self._worlds.get(world.name):
+            world.journal = before.journal
+            world.journal.clear()
+
+    def begin(self, name: str, ledger: Ledger, profile: str) -> None:
+        """Begin the world of a test, to which paths without a world lead from now on."""
+        self.reset(name, ledger, profile)
+        self.current = name
+
+    def end(self, name: str, test: str) -> None:
+        """End the world of a test; calls that still come to it are kept in ``late`` with the test's name."""
+        self.ended[name] = test
+        self.current = ""
+        self[name].faults.released.set()
+
+    def add(self, world: World, data: bytes, *, reset: bool = False) -> World:
+        """Lay a posted fixture file over a world, or over a new one in its place.
+
+        A client that is already there is replaced, so that what was read can be posted.
+
+        Raises:
+            FixtureError: Something is wrong in the file; nothing has changed.
+        """
+        with self._posting:
+            world = self[world.name]  # as it is since the last reload
+            target = World(world.ledger, world.first_profile, world.name) if reset else world
+            with target.store.lock:  # no call takes the ids of new credits meanwhile
+                self._lay(target, data)
+            if reset:
+                with self._lock:
+                    self._keep_journal(target)
+                    self._keep(target)
+            return target
+
+    @staticmethod
+    def _lay(target: World, data: bytes) -> None:
+        first = target.store.next_credit_id
+        more = parse_fixtures(data, first_credit_id=first)
+        if taken := target.store.taken_credits(more):
+            parse_fixtures(data, first_credit_id=first, taken=lambda kind, number: kind == "credit" and number in taken)
+        target.add_ledger(more, replace=True)
+
+    def reload(self, ledger: Ledger) -> None:
+        """Begin all worlds anew with other fixtures, and keep their calls."""
+        with self._posting, self._lock:
+            self.ledger = ledger
+            for name, before in list(self._worlds.items()):
+                self._keep(World(ledger, before.first_profile, name, actions=before.actions, journal=before.journal))
+
+    def release(self) -> None:
+        """Send every answer that is held back, and end every wait for a call."""
+        for world in self.all():
+            world.faults.released.set()
+            world.journal.stop_waiting()
