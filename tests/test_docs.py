@@ -8,12 +8,13 @@ sections begin in a copy of the project, as its reader does; those of docs/ in a
 The language of a fenced block says what is done with it:
 
 ``console``
-    Each ``$ command`` is run by bash; one that ends in a backslash goes on in the next line. The lines below it
-    are what it prints, with ``...`` for anything; without such lines any output will do.
+    Each ``$ command`` is run by bash; one that ends in a backslash goes on in the next line, and so it does in
+    lines that begin with ``>``. The lines below it are what it prints, with ``...`` for anything; without such
+    lines any output will do.
 ``python``
     Run by pytest when it holds a ``def test_``, else as a script.
 ``yaml``
-    Loaded as fixtures when it holds ``clients:``, ``credentials:``, ``access:`` or ``answers:``.
+    Loaded as fixtures when it holds a key of a fixture file, such as ``clients:``.
 ``text``, ``json``, ``xml``, ``toml``, ``ini`` and none
     Shown only.
 
@@ -21,18 +22,24 @@ Every other language needs a comment, and each block may have some, on the lines
 
 ``<!-- file: tests/credits.yaml -->``
     The block is written to that file first; of Python, tests are run all the same, and scripts are not.
+``<!-- shows: examples/shell/test.sh -->``
+    The block stands in that file, as whole lines; the file is tested elsewhere.
 ``<!-- exit code: 1 -->``
     What the block runs last ends with that, instead of 0.
 ``<!-- keeps running -->``
     The last command of the block is a server: it goes on once it has printed what is shown.
 ``<!-- not run: it needs a WHMCS -->``
     Nothing is done with the block, for that reason.
+``<!-- needs: responses -->``
+    The block is left out where that package is not installed.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
+import runpy
 import shutil
 import signal
 import socket
@@ -48,9 +55,12 @@ from typing import IO, NoReturn
 import pytest
 
 from whmcs_mock import FixtureError, load_fixtures
+from whmcs_mock.fixtures.schema import FILE, RECORDS
+from whmcs_mock.fixtures.shapes import ListOf, Record
+from whmcs_mock.ledger import FAULTS
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 HEADING_OR_BLOCK = re.compile(
     r"^##[ ](?P<heading>.+)$"
@@ -58,8 +68,10 @@ HEADING_OR_BLOCK = re.compile(
     r"^(?P<indent>[ ]*)(?P<fence>`{3,})(?P<language>\w*).*\n(?P<text>(?s:.*?))^[ ]*(?P=fence)[ ]*$",
     re.MULTILINE,
 )
-MARK = re.compile(r"<!-- (file|exit code|keeps running|not run)(?:: (.*?))? -->")
+MARK = re.compile(r"<!-- (file|shows|exit code|keeps running|not run|needs)(?:: (.*?))? -->")
 SHOWN_ONLY = ("", "text", "json", "xml", "toml", "ini")
+#: The plugins that a snippet is run with when it holds a text; to load all that are installed takes a second each time.
+PLUGINS = {"": "whmcs_mock", "asyncio": "asyncio", "httpserver": "pytest_httpserver", "pytest_socket": "pytest_socket"}
 PATIENCE = 120  # seconds that one snippet may take: it may install something
 
 
@@ -107,8 +119,9 @@ class Reader:
             self.port = str(free.getsockname()[1])
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         ours = {"PATH": path, "NO_COLOR": "1", "COLUMNS": "100", "PYTHONDONTWRITEBYTECODE": "1"}
-        ours |= {"WHMCS_MOCK_PORT": self.port, "CURL_HOME": str(folder.parent)}
+        ours |= {"WHMCS_MOCK_PORT": self.port, "CURL_HOME": str(folder.parent), "PIP_NO_COMPILE": "1"}
         (folder.parent / ".curlrc").write_text("silent\nshow-error\n")  # as curl is on a terminal
+        ours |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         theirs = ("PYTEST", "WHMCS_MOCK", "FORCE_COLOR", "PY_COLORS")
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(theirs)} | ours
         self.servers = ExitStack()
@@ -116,7 +129,9 @@ class Reader:
     def follow(self, section: Section) -> None:
         with self.servers:
             for snippet in section.snippets:
-                if "not run" not in snippet.marks:
+                if "shows" in snippet.marks:
+                    check_shown(snippet)
+                elif "not run" not in snippet.marks and is_installed(snippet.marks.get("needs", "pytest")):
                     self.use(snippet, snippet.text.replace("8421", self.port))
 
     def use(self, snippet: Snippet, text: str) -> None:
@@ -129,11 +144,14 @@ class Reader:
         if snippet.language == "console":
             self.console(snippet, text)
         elif tested:
-            self.check_exit(snippet, *self.run(snippet, sys.executable, "-m", "pytest", "-q", str(path)))
+            unset = ("env", "-u", "WHMCS_MOCK_PORT")  # a server may have it already
+            named = [word for text, name in PLUGINS.items() if text in snippet.text for word in ("-p", name)]
+            command = (*unset, sys.executable, "-m", "pytest", "-q", *named, str(path))
+            self.check_exit(snippet, *self.run(snippet, *command))
         elif snippet.language == "python" and not file:
             self.check_exit(snippet, *self.run(snippet, sys.executable, str(path)))
         elif snippet.language == "yaml":
-            if re.search("^(clients|credentials|access|answers):", text, re.MULTILINE):
+            if re.search(f"^({'|'.join(FILE.fields)}):", text, re.MULTILINE):
                 load(snippet, path)
         elif not file and snippet.language not in SHOWN_ONLY:
             snippet.fail(f"no one runs {snippet.language}: mark it as not run, or as a file")
@@ -143,7 +161,8 @@ class Reader:
         if before.strip() or not commands:
             snippet.fail("a console begins with $ and a command")
         for number, command in enumerate(commands, 1):
-            line, shown = re.fullmatch(r"((?:.*\\\n)*.*\n)((?s:.*))", command).groups()  # type: ignore[union-attr]  # it always matches
+            line, shown = re.fullmatch(r"((?:.*\\\n)*.*\n(?:>.*\n)*)((?s:.*))", command).groups()  # type: ignore[union-attr]  # it always matches
+            line = re.sub("^> ?", "", line, flags=re.MULTILINE)
             last = number == len(commands)
             if last and "keeps running" in snippet.marks:
                 self.servers.enter_context(self.serving(snippet, line, shown))
@@ -196,8 +215,20 @@ class Reader:
                     os.killpg(process.pid, signal.SIGTERM)
 
 
+def is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
 def pattern(shown: str) -> re.Pattern[str]:
     return re.compile(re.escape(shown.strip()).replace(r"\.\.\.", ".*?"), re.DOTALL)
+
+
+def check_shown(snippet: Snippet) -> None:
+    path = (ROOT / snippet.place.partition(":")[0]).parent / snippet.marks["shows"]
+    if not path.is_file():
+        snippet.fail(f"there is no {path}")
+    if f"\n{snippet.text}" not in f"\n{path.read_text('utf-8')}":
+        snippet.fail(f"this does not stand in {path}")
 
 
 def load(snippet: Snippet, path: Path) -> None:
@@ -234,6 +265,7 @@ def test_snippets(section: Section, reader: Reader) -> None:
     if section.name.startswith("README.md"):
         unneeded = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "tests", "bench", "build", "dist")
         shutil.copytree(ROOT, reader.folder, ignore=unneeded, dirs_exist_ok=True)
+        (reader.folder / "pytest.ini").touch()  # instead of what pyproject.toml says for the project's own tests
     reader.follow(section)
 
 
@@ -251,6 +283,72 @@ def test_links(document: Path) -> None:
             assert not anchor or anchor in anchors, f"{document.name} links to {target}"
 
 
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text("utf-8")
+
+
+def test_first_screen() -> None:
+    """The README has at most 200 lines, and names every document."""
+    readme = text_of("README.md")
+    assert len(readme.splitlines()) <= 200
+    for document in DOCUMENTS[1:]:
+        assert document.name == "README.md" or f"]({document.relative_to(ROOT).as_posix()})" in readme, document
+
+
+def reference(record: Record) -> str:
+    """Return the table of a record's keys, as docs/fixtures.md shows it."""
+    lines = ["| Key | Type | Example | Without it | |", "| --- | --- | --- | --- | --- |"]
+    for name, field in record.fields.items():
+        item = field.shape.item if isinstance(field.shape, ListOf) else field.shape
+        kind = field.shape.type
+        if isinstance(item, Record):
+            kind = f"[{kind}](#{item.name.replace(' ', '-')})"
+        others = [group[0] for group in record.either if name not in group]
+        default = "required" if field.required else field.default or "-"
+        if others and any(name in group for group in record.either):
+            default = f"required, unless `{others[0]}` is there"
+        lines.append(f"| `{name}` | {kind} | `{field.example}` | {default} | {field.note} |")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.name)
+def test_keys_of_fixture_files(record: Record) -> None:
+    """docs/fixtures.md shows every key of a fixture file as the loader's own table has it."""
+    heading = f"## {record.name[0].upper()}{record.name[1:]}\n"
+    _, _, section = text_of("docs/fixtures.md").partition(heading)
+    assert section.strip().partition("\n\n")[0] == reference(record)
+
+
+def test_magic_clients() -> None:
+    """The magic clients of docs/fixtures.md are those of fixtures/faults.yaml, one for each fault."""
+    rows = re.findall(r"^\| (9\d+) \| `([\w-]+)` \|", text_of("docs/fixtures.md"), re.MULTILINE)
+    rules = load_fixtures(ROOT / "fixtures" / "faults.yaml").faults
+    assert rows == [(str(rule.clientid), rule.fault) for rule in rules]
+    assert sorted(fault for _, fault in rows) == sorted(FAULTS)
+
+
+def test_picture_of_a_report() -> None:
+    """The picture in the README shows what a failed test prints about its calls."""
+    make_report = runpy.run_path(str(ROOT / "docs" / "images" / "make_report.py"))
+
+    def calls(image: str) -> str:
+        text: str = make_report["text_of"](image)
+        return text.partition("calls in this test")[2].partition("====")[0]
+
+    assert calls(text_of("docs/images/report.svg")) == calls(make_report["draw"](make_report["run"]()))
+
+
+def test_security_promises() -> None:
+    """Every promise of SECURITY.md names tests that exist."""
+    rows = re.findall(r"^\| (?!-|Promise)(.*) \|$", text_of("SECURITY.md"), re.MULTILINE)
+    assert rows
+    for row in rows:
+        named = re.findall(r"`(tests/\w+\.py)::(\w+)`", row)
+        assert named, row
+        for path, name in named:
+            assert re.search(rf"^def {name}\(", text_of(path), re.MULTILINE), name
+
+
 SAMPLE = """\
 <!-- not run: there is no such program -->
 ```console
@@ -264,6 +362,16 @@ one
 two
 $ echo "$(date) three"
 ... three
+$ cat <<END
+> four
+>   five
+> END
+four
+  five
+```
+<!-- shows: LICENSE -->
+```php
+MIT License
 ```
 <!-- exit code: 1 -->
 ```console
@@ -351,6 +459,8 @@ def test_sample(reader: Reader) -> None:
         ("```python\nassert False\n```", "exit code 1 instead of 0"),
         ("```python\ndef test_it():\n    assert False\n```", "exit code 1 instead of 0"),
         ("```yaml\nclients: 1\n```", "no fixtures\n.*snippet.yaml:1:10"),
+        ("<!-- shows: LICENSE -->\n```php\nIT License\n```", "X.md:3: this does not stand in .*LICENSE"),
+        ("<!-- shows: nowhere.php -->\n```php\n?\n```", "there is no .*nowhere.php"),
         ("\n```sh\nwhmcs-mock serve\n```", "X.md:3: no one runs sh"),
     ],
 )

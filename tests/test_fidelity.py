@@ -27,21 +27,20 @@ def functions_in(path: str) -> list[str]:
 
 
 def test_every_row_has_a_basis_and_a_test() -> None:
-    """Each row, save the two headings, names its basis and a test that exists."""
-    rows = [row for row in ROWS if row[-1] != "Test"]
-    assert len(ROWS) - len(rows) == 2
-    for *_, basis, test in rows:
+    """Each row below a heading names its basis and a test that exists."""
+    assert len(ROWS) > 150
+    for *_, basis, test in (row for row in ROWS if row[-1] != "Test"):
         assert basis in BASES, (basis, test)
         named = re.fullmatch(r"`(tests/\w+\.py)::(\w+)`", test)
         assert named, test
         assert named[2] in functions_in(named[1]), test
 
 
-def test_every_fault_is_told() -> None:
+def test_every_fault_has_a_row() -> None:
     """The faults of the page are those that fail_next takes."""
-    told = [row[0].strip("`") for row in ROWS if len(row) == 4 and row[0] != "Fault"]
+    listed = [row[0].strip("`") for row in ROWS if len(row) == 4 and row[0] != "Fault"]
     with MockServer() as server, pytest.raises(ValueError, match="there is no fault") as error:
         WhmcsMock(server).fail_next("nothing")
-    known = re.search("write one of (.*), or ", str(error.value))
+    known = re.search("write one of (.*)", str(error.value))
     assert known
-    assert sorted(told) == sorted(known[1].split(", "))
+    assert sorted(listed) == sorted(known[1].split(", "))

@@ -1,6 +1,6 @@
-"""Stand in for the WHMCS billing API in tests and during development.
+"""Mock the WHMCS billing API in tests and development.
 
-Names are resolved when they are first used, so that importing the package costs nothing.
+Names are resolved on first use, so that importing the package costs nothing.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ __all__ = [
     "load_fixtures",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _MODULES = {
     "create_app": "app",

@@ -18,10 +18,10 @@ _PATIENCE = 0.2  # seconds that the end waits for a reader
 
 
 class AccessLog:
-    """Write lines to a file descriptor from a thread of its own; while nobody reads, lines are dropped and counted.
+    """Writes lines to a file descriptor in its own thread; while nobody reads, lines are dropped and counted.
 
     Args:
-        descriptor: The file descriptor; it is written to directly, so that no lock is held at exit.
+        descriptor: The file descriptor, written to directly so that no lock is held at exit.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -43,7 +43,7 @@ class AccessLog:
             self._came.set()
 
     def close(self) -> None:
-        """Write what waits, unless nobody reads it."""
+        """Write pending lines, unless nobody reads them."""
         self._closing.set()
         self._came.set()
         waiting = -1
@@ -77,7 +77,7 @@ class AccessLog:
 def _text(line: Callable[[], str]) -> str:
     try:
         return line()
-    except Exception as error:  # noqa: BLE001  # a bug, which is told and does not end the log
+    except Exception as error:  # noqa: BLE001  # a bug; it is logged, and the log goes on
         return f"whmcs-mock: a line cannot be written: {error!r}"
 
 

@@ -1,4 +1,4 @@
-"""Say where a real WHMCS would treat a request otherwise."""
+"""Point out where a real WHMCS would treat a request differently."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CREDENTIALS = ("identifier", "secret", "username", "password")
 
 
 def advise(call: Call, path: str, page: Page | None) -> Iterator[str]:
-    """Return the advice for a call, a sentence each; secrets are not redacted in it."""
+    """Yield the advice for a call, one sentence each; secrets are not redacted."""
     if not is_endpoint(path):
         return
     params = call.raw
@@ -49,4 +49,4 @@ def _about_credentials(given: list[str]) -> Iterator[str]:
     if not given:
         yield "no credentials were sent, which a real WHMCS refuses; send identifier and secret"
     elif len(given) == 1:
-        yield f"of the credentials only {given[0]} was sent, which a real WHMCS refuses; send both of the pair"
+        yield f"of the credentials only {given[0]} was sent, which a real WHMCS refuses; send the whole pair"

@@ -1,6 +1,6 @@
-"""Answer a call as WHMCS does: the access rules first, then the action. No HTTP and no format in mind.
+"""Answer a call as WHMCS does: access rules first, then the action; independent of HTTP and formats.
 
-Where a behaviour comes from stands in docs/fidelity.md.
+docs/fidelity.md says what each behaviour rests on.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ __all__ = [
 #: The parameters of a call by name, query and body merged.
 Params: TypeAlias = Mapping[str, str]
 
-#: A function that answers an action of the user's own; it may raise ``ApiError``, or return None to pass the call on.
+#: A user's function that answers an action; it may raise ``ApiError``, or return None to pass the call on.
 Action: TypeAlias = Callable[[Params], "Mapping[str, Any] | None"]
 
-#: The same function, whatever its precise type.
+#: The same function with its precise type.
 ActionT = TypeVar("ActionT", bound=Action)
 
-#: What may answer a call, or pass it on by None.
+#: Answers a call, or returns None to pass it on.
 Source: TypeAlias = Callable[[Params, Store], "Answer | None"]
 
 INVALID_IP = "Invalid IP {address}"
@@ -54,8 +54,8 @@ def answer(params: Params, address: str, store: Store, actions: Mapping[str, Act
     Args:
         params: The parameters of the request.
         address: The IP address the call comes from.
-        store: The clients, credentials and answers there are.
-        actions: The user's own actions by lower-case name; they come before all others.
+        store: The clients, credentials and answers.
+        actions: The user's functions by lower-case action; they take precedence.
     """
     name = params.get("action", "").lower()
     try:
@@ -82,13 +82,13 @@ def _own(function: Action) -> Source:
             return None
         if not isinstance(body, Mapping):
             raise TypeError(f"it returned {type(body).__name__}; return a mapping, or None to pass the call on")
-        return Answer(_with_result(body), why="a function given to action()")
+        return Answer(_with_result(body), why="a function registered by action()")
 
     return ask
 
 
 def _with_result(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    return body if "status" in body else {"result": "success", **body}  # first, whatever it is
+    return body if "status" in body else {"result": "success", **body}  # first, whatever its value
 
 
 # Access: who may call.
@@ -115,7 +115,7 @@ def _check_credentials(params: Params, store: Store) -> frozenset[str] | None:
     if not (params.get(name) and params.get(secret)):
         sent = [key for key in ("identifier", "secret", "username", "password") if params.get(key)]
         pairs = "identifier and secret, or username and password"
-        why = f"of {pairs}, only {', '.join(sent)} came" if sent else "none were sent"
+        why = f"only {', '.join(sent)} was sent; send {pairs}" if sent else "none were sent"
         raise ApiError("Invalid or missing credentials", 403, why=why)
     found: Credentials | None = None
     for credentials in store.credentials:
@@ -151,14 +151,14 @@ def _canned(params: Params, store: Store) -> Answer | None:
             turn = min(store.next_turn(canned), len(canned.results) - 1) if len(canned.results) > 1 else 0
             missing: list[str] = []
             body = _fill(canned.results[turn], params, missing)
-            notes = [f"{name} was not sent, which the answer repeats; it is empty there" for name in missing]
+            notes = [f"{name} is used in the answer but was not sent; it is empty there" for name in missing]
             why = f"a canned answer in {canned.place or _sources(store)}"
             return Answer(_with_result(body), canned.status, why, notes=tuple(notes))
     return None
 
 
 def _fill(value: Any, params: Params, missing: list[str]) -> Any:
-    """Replace ``{{name}}`` in the texts of an answer by what the call sent."""
+    """Replace ``{{name}}`` in the texts of an answer with the parameters of the call."""
     if isinstance(value, str) and "{{" in value:
 
         def sent(found: re.Match[str]) -> str:
@@ -258,7 +258,7 @@ def _client(params: Params, store: Store) -> Client:
 
 
 def _why_unknown(params: Params, store: Store, actions: Iterable[str]) -> str:
-    """Say what is nearest to a call that nothing answers."""
+    """Return what is nearest to a call that nothing answers."""
     name = params["action"].lower()
     same = [canned for canned in store.answers if canned.action == name]
     if same:
@@ -267,8 +267,9 @@ def _why_unknown(params: Params, store: Store, actions: Iterable[str]) -> str:
         return f"no answer matches; nearest is the one{where}: {'; '.join(_differences(best, params))}"
     spellings = {text.lower(): text for text in (*actions, *(canned.action for canned in store.answers), *_SPELLINGS)}
     spellings |= {lower: page.action for lower, page in store.pages.items()}
+    spellings.pop(name, None)  # a function that returned None
     near = nearest(name, spellings, cutoff=0.75)
-    hint = f"did you mean {spellings[near[0]]}?" if near else "give it an answer in a fixture file, or a function"
+    hint = f"did you mean {spellings[near[0]]}?" if near else "add an answer in a fixture file, or a function"
     return f"no action {quote(params['action'])}; {hint}"
 
 

@@ -32,8 +32,8 @@ class App:
         ledger: The fixtures.
         profile: ``documented`` or ``live``.
         on_call: Called with each ``Call`` before its answer is sent.
-        on_error: Called with an exception that is nobody's answer, such as one out of a function given
-            to ``server.action``.
+        on_error: Called with an unexpected exception, such as one raised by a function registered
+            by ``server.action``.
         on_event: Called with a line about what else happens, such as a request that is refused.
         steerable: Whether there are the control API and the page.
     """
@@ -50,8 +50,8 @@ class App:
     ) -> None:
         self.on_event = on_event
         self.steerable = steerable
-        self.problems: tuple[str, ...] = ()  # what was wrong when the fixtures were last reloaded
-        self.facts: dict[str, Any] = {}  # what else health tells
+        self.problems: tuple[str, ...] = ()  # of the last reload
+        self.facts: dict[str, Any] = {}  # further entries of health
         self.worlds = Worlds(ledger, profile)
         self._on_call = on_call
         self._on_error = on_error
@@ -76,7 +76,7 @@ class App:
         return [response.body] if response.has_body and environ["REQUEST_METHOD"] != "HEAD" else []
 
     def respond(self, request: Request, *, steerable: bool = True) -> Response:
-        """Return the response to one request; its ``finish`` records that it is sent."""
+        """Return the response to one request; its ``finish`` records whether it was sent."""
         try:
             world, path = self.worlds.find(request.path)
         except HTTPError as error:
@@ -100,11 +100,11 @@ class App:
         return response
 
     def refuse(self, path: str, response: Response) -> Response:
-        """Return a refusal as the control API tells errors, if the path is one of its own."""
+        """Return a refusal, as a JSON error if the path belongs to the control API."""
         return control.refuse(response) if self.steerable and control.is_steering(path) else response
 
     def body_limit(self, path: str) -> int:
-        """Return how many bytes the body of a request to a path may have."""
+        """Return the maximum size in bytes of the body of a request to a path."""
         return control.MAX_POST if self.steerable and control.is_steering(path) else MAX_BODY
 
     def _from_environ(self, environ: Mapping[str, Any]) -> Request:
@@ -129,7 +129,7 @@ class App:
 
     def record_expected(self, world: World, request: Request, path: str, response: Response) -> None:
         """Record a request that an expectation of pytest-httpserver answers."""
-        with contextlib.suppress(HTTPError):  # it is none for the API
+        with contextlib.suppress(HTTPError):  # not a request to the API
             request.read_params()
         self._finish(world, self._record(world, request, path), response)
 
@@ -202,7 +202,7 @@ class Prepared:
         self._bytes = 0
 
     def credit_log(self, client: Client, response_type: str, profile: Profile) -> bytes:
-        """Return the answer of GetCredits for a client: a client whose log changes is another object."""
+        """Return the answer of GetCredits for a client; a client whose log changes is a new object."""
         key = (id(client), response_type, profile)
         if found := self._kept.get(key):
             return found[1]
@@ -216,7 +216,7 @@ class Prepared:
 
 
 def create_app(*paths: str | os.PathLike[str] | Ledger, profile: str = "documented") -> App:
-    """Return a WSGI application that serves fixture files, for ``gunicorn`` and its like.
+    """Return a WSGI application that serves fixture files, for ``gunicorn`` and similar.
 
     Args:
         paths: Files and folders as for ``load_fixtures``, or one ready ``Ledger``.
@@ -228,7 +228,7 @@ def create_app(*paths: str | os.PathLike[str] | Ledger, profile: str = "document
     """
     if len(paths) == 1 and isinstance(paths[0], Ledger):
         return App(paths[0], profile)
-    return App(load_fixtures(*paths), profile)  # type: ignore[arg-type]  # a Ledger among paths is told as such
+    return App(load_fixtures(*paths), profile)  # type: ignore[arg-type]  # a Ledger among paths raises an error that says so
 
 
 def _path(environ: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import click
 
 from whmcs_mock import __version__
 from whmcs_mock.errors import FixtureError, ListenError
-from whmcs_mock.terminal import Argument, Commands, Option, leave, progress, show
+from whmcs_mock.terminal import Argument, Commands, Option, Seconds, fill_descriptors, leave, progress, show
 
 if TYPE_CHECKING:
     from whmcs_mock.ledger import Ledger
@@ -28,7 +28,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _option(name: str, text: str, **rest: Any) -> Callable[[F], F]:
-    """Make an option that can come from the environment as well."""
+    """Return an option that can also be set in the environment."""
     variable = f"WHMCS_MOCK_{name.partition('/')[0].upper().replace('-', '_')}"
     settings = {"show_default": "is_flag" not in rest, "show_envvar": True, **rest}
     return click.option(f"--{name}", envvar=variable, help=text, cls=Option, **settings)
@@ -48,7 +48,7 @@ _profile = _option(
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="whmcs-mock")
 def main() -> None:
-    """Stand in for the WHMCS billing API in tests and during development.
+    """Mock the WHMCS billing API in tests and development.
 
     Example: whmcs-mock serve fixtures/
     """
@@ -66,8 +66,8 @@ def main() -> None:
 @_option("tls", "Serve https with a throw-away authority (needs the extra tls).", is_flag=True)
 @_option("tls-cert", "Serve https with this certificate, a PEM file.", type=click.Path())
 @_option("tls-key", "The private key of that certificate, a PEM file.", type=click.Path())
-@_option("request-timeout", "Seconds that a request may take to arrive.", type=click.FloatRange(0.1), default=30.0)
-@_option("idle-timeout", "Seconds that an idle connection is kept.", type=click.FloatRange(0.1), default=75.0)
+@_option("request-timeout", "Seconds that a request may take to arrive.", type=Seconds(0.1), default=30.0)
+@_option("idle-timeout", "Seconds that an idle connection is kept.", type=Seconds(0.1), default=75.0)
 def serve(**options: Any) -> None:
     """Serve the fixtures in PATHS until Ctrl-C: fixture files, documentation pages, or folders of them.
 
@@ -76,8 +76,9 @@ def serve(**options: Any) -> None:
 
     Example: whmcs-mock serve --port 9000 fixtures/
     """
+    fill_descriptors()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: os._exit(0))  # until the server takes them: nothing is there to be ended yet
+        signal.signal(number, lambda *_: os._exit(0))  # until the server handles them: nothing to shut down yet
     _check_tls(options)
     from whmcs_mock.serve import Options, Service
 
@@ -95,9 +96,9 @@ def serve(**options: Any) -> None:
 def _check_tls(options: dict[str, Any]) -> None:
     if bool(options["tls_cert"]) != bool(options["tls_key"]):
         given, missing = ("cert", "key") if options["tls_cert"] else ("key", "cert")
-        raise click.UsageError(f"--tls-{given} needs --tls-{missing}, too")
+        raise click.UsageError(f"--tls-{given} also needs --tls-{missing}")
     if options["tls"] and options["tls_cert"]:
-        raise click.UsageError("--tls makes a certificate of its own; leave it out with --tls-cert")
+        raise click.UsageError("--tls creates its own certificate; it cannot be combined with --tls-cert")
     if options["tls"]:
         import importlib.util
 
@@ -106,7 +107,7 @@ def _check_tls(options: dict[str, Any]) -> None:
 
 
 def _unusable(options: dict[str, Any], error: Exception) -> str:
-    """Return which of the options cannot be used, and why."""
+    """Return which option cannot be used, and why."""
     if options["tls_cert"] and not getattr(error, "filename", None):
         reason = getattr(error, "reason", None) or "one is no PEM file, or the key has a passphrase"
         why = str(reason).lower().replace("_", " ")
@@ -119,10 +120,10 @@ def _unusable(options: dict[str, Any], error: Exception) -> str:
 @main.command(short_help="Report what is wrong in fixture files.")
 @_paths
 def check(paths: tuple[str, ...]) -> None:
-    """Report every problem in the fixtures in PATHS (or WHMCS_MOCK_FIXTURES), or that there is none.
+    """Report every problem in the fixtures in PATHS (or WHMCS_MOCK_FIXTURES), or count what is fine.
 
-    Without PATHS it checks the example that serve serves then. Warnings tell what is probably a
-    mistake; they do not change the exit code.
+    Without PATHS it checks the documented example. Warnings point out likely mistakes; they do not
+    change the exit code.
 
     Example: whmcs-mock check fixtures/
     """
@@ -134,8 +135,9 @@ def check(paths: tuple[str, ...]) -> None:
         show(error.problems, err=False)
         sys.exit(EXIT_FIXTURES)
     show(warnings, "warning: ", err=False)
+    files = {page.source for page in ledger.pages}.union(name for name in ledger.sources if not os.path.isdir(name))
     counted = {
-        "file": len(ledger.sources),
+        "file": len(files),
         "client": len(ledger.clients),
         "credit": sum(len(client.credits) for client in ledger.clients),
         "answer": len(ledger.answers),
@@ -146,14 +148,14 @@ def check(paths: tuple[str, ...]) -> None:
 
 
 @main.command(short_help="Print an answer without a server.")
-@click.argument("action")
+@click.argument("action", cls=Argument)
 @click.argument("params", nargs=-1, metavar="[NAME=VALUE]...")
-@_option("fixtures", "A fixture file, or a folder of them; may be given again.", multiple=True, type=click.Path())
+@_option("fixtures", "A fixture file, or a folder of them; may be repeated.", multiple=True, type=click.Path())
 @_profile
 def call(action: str, params: tuple[str, ...], fixtures: tuple[str, ...], profile: str) -> None:
-    """Print the answer to ACTION with the given parameters, without a server; an error is an answer, too.
+    """Print the answer to ACTION with the given parameters, without a server, errors included.
 
-    Why it is answered so, and advice, go to stderr.
+    The reason and any advice go to stderr.
 
     Example: whmcs-mock call GetCredits clientid=1 responsetype=xml
     """
@@ -193,12 +195,14 @@ def schema() -> None:
     click.echo(json.dumps(json_schema(), indent=2))
 
 
-@main.command(short_help="Tell whether a server answers and has no problems.")
+@main.command(short_help="Check whether a server is ready and healthy.")
 @click.argument("url", cls=Argument, required=False)
-@_option("wait", "Seconds to wait for it to be well.", type=click.FloatRange(0), default=0.0)
-@_option("host", "Where it listens, without URL.", default="127.0.0.1")
-@_option("port", "The port it listens on, without URL.", type=click.IntRange(1, 65535), default=8421)
-def health(url: str | None, wait: float, host: str, port: int) -> None:
+@_option("wait", "Seconds to wait until it is healthy.", type=Seconds(0), default=0.0)
+@_option("host", "The host of the server, without URL.", default="127.0.0.1")
+@_option("port", "The port of the server, without URL.", type=click.IntRange(1, 65535), default=8421)
+@_option("tls", "The server speaks https, without URL.", is_flag=True)
+@_option("tls-cert", "Likewise: what serve takes from the environment.", type=click.Path(), hidden=True)
+def health(url: str | None, wait: float, host: str, port: int, *, tls: bool, tls_cert: str | None) -> None:
     """Exit with 0 if the server at URL answers and has no problems, else with 1.
 
     Example: whmcs-mock health http://127.0.0.1:8421 --wait 10
@@ -206,7 +210,8 @@ def health(url: str | None, wait: float, host: str, port: int) -> None:
     from whmcs_mock.health import ask
 
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    url = url or f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    scheme = "https" if tls or tls_cert else "http"
+    url = url or f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
     try:
         problem = ask(url, wait)
     except ValueError:

@@ -1,6 +1,6 @@
-"""Steer a world over HTTP: the routes under ``/_mock/``, each a function of the world and the request.
+"""Control a world over HTTP: the routes under ``/_mock/``, each a function of the world and the request.
 
-What can be written in a fixture file can be posted; docs/server.md shows a curl line for each route.
+Anything in a fixture file can be posted; docs/server.md has a curl line for each route.
 """
 
 from __future__ import annotations
@@ -43,11 +43,12 @@ Route: TypeAlias = Callable[["App", "World", Request, str], Response]
 
 def is_control(path: str) -> bool:
     """Return whether a path within a world is one of the control API, or the page."""
+    path = f"/{path.lstrip('/')}"
     return path in ("/", "/_mock", _ICON) or path.startswith("/_mock/")
 
 
 def is_steering(path: str) -> bool:
-    """Return whether a path, below whatever world, is one of the control API."""
+    """Return whether a path is one of the control API, in any world."""
     return path.endswith("/_mock") or "/_mock/" in path
 
 
@@ -81,7 +82,7 @@ def _route(app: App, world: World, request: Request, path: str) -> Response:
 
 
 class _RefusedError(Exception):
-    """Refuse a request of the control API."""
+    """Raised to refuse a request of the control API."""
 
     def __init__(self, message: str, status: int = 400, *headers: tuple[str, str], **more: str) -> None:
         super().__init__(message)
@@ -89,13 +90,13 @@ class _RefusedError(Exception):
 
 
 def refuse(response: Response) -> Response:
-    """Return the refusal of a request that was not even read, as the control API tells errors."""
+    """Return the refusal of an unreadable request as a JSON error."""
     headers = (pair for pair in response.headers if pair[0] != "Content-Type")
     return replace(_error(response.status, response.why, *headers), close=response.close, why=response.why)
 
 
 def shorten(problems: Iterable[object], limit: int = _SHOWN) -> list[str]:
-    """Return the first problems, a line each, and how many more there are."""
+    """Return the first problems, one line each, and the number of the others."""
     lines = list(map(str, problems))
     return lines[:limit] + ([f"and {len(lines) - limit} more"] if len(lines) > limit else [])
 
@@ -109,15 +110,15 @@ def _json(value: Any, status: int = 200, *headers: tuple[str, str]) -> Response:
 
 
 def _show(world: World, text: str) -> str:
-    """Quote what was sent, without the secrets that are known."""
+    """Quote what was sent, without known secrets."""
     return quote(redactor({}, world.store.secrets)(text))
 
 
-# Who may steer: this machine's programs, and no page of another site in its browser.
+# Only programs on this machine may control it, not pages of other sites in a browser.
 
 
 def _is_foreign(world: World, request: Request) -> str:
-    """Return why a request may not steer, or an empty text."""
+    """Return why a request is not allowed, or an empty string."""
     host = request.headers.get("host", "")
     name = _PORT.sub("", host)
     if host and _is_loopback(request.server) and not (_is_loopback(name) or name.lower() == request.server.lower()):
@@ -147,7 +148,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def counts(world: World) -> dict[str, int]:
-    """Return how much there is in a world."""
+    """Return the number of clients, credits and actions in a world."""
     clients = list(world.store.clients())
     names = {*world.actions, *(answer.action for answer in world.store.answers), *world.store.pages}
     return {
@@ -263,7 +264,7 @@ def _page(_app: App, _world: World, _request: Request, _rest: str) -> Response:
 
 @cache
 def _read_page() -> tuple[bytes, str]:
-    """Return the page, and the policy that lets its own script and style run and nothing else."""
+    """Return the page, and the policy that allows only its own script and style."""
     import base64
     import hashlib
 
@@ -277,7 +278,7 @@ def _read_page() -> tuple[bytes, str]:
     return page, f"{policy}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
-#: What each place takes; whether something stands behind it.
+#: The methods of each route; the flag says whether an id follows.
 _ROUTES: Mapping[tuple[str, bool], Mapping[str, Route]] = {
     ("", False): {"GET": _page},
     ("health", False): {"GET": _health},

@@ -1,4 +1,4 @@
-"""Answer a call as a documentation page shows, and say where a call departs from the page."""
+"""Answer a call with the example of a documentation page, and check the call against the page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from whmcs_mock.store import Store
 __all__ = ["advice", "answer", "unlisted"]
 
 _CLIENT = ("clientid", "userid")  # the names by which a page asks for the client; where it has both, userid is a user
-_ECHOED = {"applycredit": ("amount",)}  # beside the ids
+_ECHOED = {"applycredit": ("amount",)}  # besides the ids
 _CLIENT_NOT_FOUND = re.compile(r"client (id )?not found", re.IGNORECASE)
 
 #: Parameters of every action, and those that clients in use send with every action.
@@ -36,9 +36,9 @@ _MOST = 10  # sentences of advice for one call
 
 
 def answer(page: Page, params: Mapping[str, str], store: Store) -> Answer:
-    """Return the page's example with what the call and the store say in place of the same in it.
+    """Return the page's example, with values of the call and the store filled in.
 
-    The body is the page's own ``example`` object when nothing in it changes.
+    The body is the page's own ``example`` object if nothing in it changes.
 
     Raises:
         ApiError: The call names a client that is not in the store, and the page has an error for that.
@@ -77,7 +77,7 @@ def _client(page: Page, params: Mapping[str, str], store: Store) -> tuple[str, C
 
 
 def _like(example: Any, sent: str) -> Any:
-    """Return what was sent in the type of the example; the example itself where that cannot be."""
+    """Return the sent value in the type of the example, or the example if it cannot be converted."""
     if isinstance(example, str) or example is None:
         return sent
     number = parse_clientid(sent) if type(example) is int else None
@@ -85,7 +85,7 @@ def _like(example: Any, sent: str) -> Any:
 
 
 def unlisted(page: Page, message: str) -> list[str] | None:
-    """Return the nearest messages of the page if it does not list this one; else None, as for a page without any."""
+    """Return the nearest messages if the page does not list this one; None if it does, or lists none."""
     for error in page.errors:
         pattern = ".*".join(map(re.escape, _PLACEHOLDER.split(error)))
         if re.fullmatch(pattern, message, re.DOTALL):
@@ -94,7 +94,7 @@ def unlisted(page: Page, message: str) -> list[str] | None:
 
 
 def advice(page: Page, params: Mapping[str, str]) -> tuple[str, ...]:
-    """Return where the parameters of a call are not as the page documents them, a sentence each."""
+    """Yield how the parameters of a call differ from the page, one sentence each."""
     found: dict[str, None] = {}
     for sentence in _departures(page, params):
         if len(found) == _MOST and sentence not in found:
@@ -118,7 +118,7 @@ def _departures(page: Page, params: Mapping[str, str]) -> Iterator[str]:
 
 
 def _find(known: Mapping[str, Parameter], name: str) -> Parameter | None:
-    """Return the parameter that a sent name is of: ``items[0][desc]`` may be of ``items[x][desc]``, or of ``items``."""
+    """Return the parameter that a sent name belongs to: ``items[0][desc]`` to ``items[x][desc]`` or ``items``."""
     base = name.partition("[")[0]
     names = (name, _INDEX.sub("[x]", name), base, _NUMBER.sub("x", base))
     return next((known[name] for name in names if name in known), None)

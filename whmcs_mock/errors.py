@@ -1,4 +1,4 @@
-"""Name what can go wrong, each in one sentence that says what to do next."""
+"""Define the exceptions, and the helpers that word their messages."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = [
 
 
 class WhmcsMockError(Exception):
-    """Be the base of every error that whmcs-mock raises itself."""
+    """The base class of all errors raised by whmcs-mock."""
 
 
 class WhmcsMockWarning(UserWarning):
-    """Tell what a test left behind, such as a fault that no call met."""
+    """Warns about what a test left behind, such as an unused fault."""
 
 
 class Problem(NamedTuple):
-    """Name one thing that is wrong in a fixture file, and where; lines and columns count from 1."""
+    """A mistake in a fixture file and its position; lines and columns count from 1."""
 
     path: str
     line: int
@@ -39,7 +39,7 @@ class Problem(NamedTuple):
 
 
 class FixtureError(WhmcsMockError):
-    """Carry everything that is wrong in the fixture files; ``str()`` gives one line for each problem."""
+    """Lists every problem in the fixture files; ``str()`` returns one line for each."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__("\n".join(map(str, problems)))
@@ -50,15 +50,15 @@ class FixtureError(WhmcsMockError):
 
 
 class ListenError(WhmcsMockError):
-    """Say that the server cannot listen on the host and port it was given."""
+    """The server cannot listen on the given host and port."""
 
 
 class AddressInUseError(ListenError):
-    """Say that another program listens on that port already."""
+    """Another program is already listening on that port."""
 
 
 class ApiError(WhmcsMockError):
-    """Answer a call with WHMCS's error body; raise it in a function given to ``server.action``.
+    """Answers a call with a WHMCS error; raise it in a function registered by ``server.action``.
 
     Args:
         message: What the answer says, such as ``Invoice ID Not Found``.
@@ -74,13 +74,13 @@ class ApiError(WhmcsMockError):
 
 
 def nearest(text: str, names: Iterable[str], *, most: int = 1, cutoff: float = 0.6) -> list[str]:
-    """Return the names that are most like a text, the nearest first; none below ``cutoff``, from 0 to 1."""
+    """Return the names most similar to a text, best first; none below ``cutoff``, from 0 to 1."""
     import difflib  # only mistakes need it
 
     return difflib.get_close_matches(text[:100], list(names), n=most, cutoff=cutoff)
 
 
 def quote(text: str) -> str:
-    """Quote a value for a message: on one line, printable, and cut when it is long."""
+    """Quote a value for a message: on one line, printable, and truncated if long."""
     short = text if len(text) <= 60 else text[:57] + "..."
     return '"' + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in short) + '"'

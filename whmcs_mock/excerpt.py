@@ -1,4 +1,4 @@
-"""Show the line of a fixture file that a problem is in, but none that may hold a secret."""
+"""Show the line of a problem in a fixture file, unless it may hold a secret."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PRIVATE = re.compile(r"cred(?!it)|acc?es|key|user|ident|auth", re.IGNORECASE)
 
 
 def excerpt(problem: Problem) -> str:
-    """Return the line that a problem is in with a caret below, or an empty text if it is better not shown."""
+    """Return the line of a problem with a caret below, or an empty string if it must not be shown."""
     lines = _read(problem.path)
     line = lines[problem.line - 1].replace("\t", " ").rstrip() if problem.line <= len(lines) else ""
     if not line or not line.isprintable() or len(line) > _WIDTH or _is_private(lines, problem.line):

@@ -1,6 +1,6 @@
 """Misbehave as real installs do: a fault is a function of the call and the right answer.
 
-Where each was seen stands in docs/fidelity.md.
+docs/fidelity.md says where each was seen.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PHP_WARNING = (
 
 @dataclass(eq=False, repr=False)
 class Asked:
-    """Hold what a fault goes by.
+    """The call that a fault applies to.
 
     Args:
         params: The parameters of the call.
@@ -125,7 +125,7 @@ _FAULTS: dict[str, Fault] = {
 
 
 def apply(rule: FaultRule, asked: Asked) -> Response:
-    """Return the response to a call that meets a fault."""
+    """Return the response of a fault to a call."""
     response = _FAULTS[rule.fault](asked, rule)
     if not response.status:
         return replace(response, why=f"fault {rule}")
@@ -140,7 +140,7 @@ def apply(rule: FaultRule, asked: Asked) -> Response:
 
 @dataclass(eq=False, repr=False)
 class _Armed:
-    """Hold rules that are met one after the other, over and over, until none is left."""
+    """Rules that apply in turn, repeatedly, until ``left`` is used up."""
 
     rules: Sequence[FaultRule]
     left: int | None
@@ -159,7 +159,7 @@ class _Armed:
 
 
 class Faults:
-    """Keep the rules of what goes wrong, the first that matches a call is met; safe to use from many threads.
+    """Fault rules, of which the first that matches a call applies; thread-safe.
 
     Args:
         rules: The rules of the fixtures.
@@ -169,23 +169,23 @@ class Faults:
         self._lock = threading.Lock()
         self._armed: list[_Armed] = []
         self._standing = [_Armed((rule,), rule.times) for rule in rules]
-        self.released = threading.Event()  # set when calls are not to be held back any longer
+        self.released = threading.Event()  # set when no call is to be held any longer
 
     def __bool__(self) -> bool:
         return bool(self._armed or self._standing)
 
     def add(self, rules: Sequence[FaultRule], times: int | None = 1) -> None:
-        """Add rules that a test wants to be met, in their order and ``times`` over, before those of the fixtures."""
+        """Add the rules of a test, in order and ``times`` over, before those of the fixtures."""
         with self._lock:
             self._armed.append(_Armed(tuple(rules), None if times is None else times * len(rules)))
 
     def add_standing(self, rules: Sequence[FaultRule]) -> None:
-        """Add rules of more fixtures, before those that are there."""
+        """Add rules of more fixtures, before the existing ones."""
         with self._lock:
             self._standing[:0] = [_Armed((rule,), rule.times) for rule in rules]
 
     def take(self, params: Mapping[str, str]) -> FaultRule | None:
-        """Return the rule that a call meets, or None."""
+        """Use up and return the rule that applies to a call, or None."""
         with self._lock:
             for all_ in (self._armed, self._standing):
                 for armed in all_:
@@ -200,7 +200,7 @@ class Faults:
         return None
 
     def unused(self) -> list[str]:
-        """Return what is left of the rules that a test added, a few words each."""
+        """Return the unused rules of a test, a few words each."""
         left: Counter[str] = Counter()
         with self._lock:
             for armed in self._armed:

@@ -17,7 +17,7 @@ __all__ = ["CONTENT_TYPES", "FLAT_ACTIONS", "LIVE_HEADERS", "encode", "parse_res
 
 CONTENT_TYPES = {"json": "application/json", "xml": "application/xml", "nvp": "text/plain; charset=utf-8"}
 
-#: The headers that a recorded install sends beside the content type.
+#: The headers that a recorded install sends besides the content type.
 LIVE_HEADERS = (
     ("Expires", "Thu, 19 Nov 1981 08:52:00 GMT"),
     ("Cache-Control", "no-store, no-cache, must-revalidate"),
@@ -44,7 +44,7 @@ FLAT_ACTIONS = frozenset(
 _VERSION = "8.13.1"  # the WHMCS version that XML answers name
 _LAYOUTS = {"documented": ("\n", "    ", ": "), "live": ("", "", ":")}
 
-# Characters that stand only within the strings of a JSON text, and what PHP writes for them.
+# Characters that occur only inside JSON strings, and what PHP writes for them.
 _ESCAPES = {
     "documented": (("/", r"\/"),),
     "live": (("<", r"\u003C"), (">", r"\u003E"), ("&", r"\u0026"), ("'", r"\u0027")),
@@ -58,7 +58,7 @@ _NOT_NAME = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 def parse_response_type(asked: str, profile: Profile) -> str:
-    """Return ``json``, ``xml`` or ``nvp``: the one asked for, in any case, or else the profile's default."""
+    """Return ``json``, ``xml`` or ``nvp``: the requested one, case-insensitive, or the profile's default."""
     asked = asked.lower()
     return asked if asked in CONTENT_TYPES else "nvp" if profile == "live" else "json"
 
@@ -68,10 +68,10 @@ def encode(body: Any, response_type: str, profile: Profile, action: str = "", *,
 
     Args:
         body: A mapping or a list, of mappings, lists and scalars; a mapping that holds one empty list
-            is what WHMCS tells as "no entries".
+            is what WHMCS writes for "no entries".
         response_type: ``json``, ``xml`` or ``nvp``.
         profile: Decides the layout and the escapes of JSON.
-        action: The action that was asked for, in any case; XML answers name it.
+        action: The requested action, case-insensitive; XML answers contain it.
         flat: Whether JSON in the documented profile has flat bracket keys; None for one of ``FLAT_ACTIONS`` only.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Arrange, assert and misbehave in one test: what the fixture ``whmcs_mock`` returns."""
+"""Provide the object behind the fixture ``whmcs_mock``: arrange, assert and misbehave in one test."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def _blame_caller(function: _Function) -> _Function:
-    """Let what a method raises show the caller's line, and none of ours."""
+    """Raise the exceptions of a method at the caller's line, without our frames."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
         try:
             return function(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001  # whatever it is
+        except Exception as error:  # noqa: BLE001  # any exception
             raise error.with_traceback(None) from None
 
     return call  # type: ignore[return-value]  # it takes and returns what the function does
 
 
 class WhmcsMock:
-    """Steer the server for the length of one test.
+    """Controls the server for the duration of one test.
 
     Args:
         server: The running server.
-        folder: The folder of the test, where ``load`` looks first.
-        ca_path: The certificate authority that a client must trust, when the server speaks TLS by it.
-        name: The world to steer; without one, the one that the server's own URL leads to.
+        folder: The folder of the test, which ``load`` searches first.
+        ca_path: The certificate authority that clients must trust, if the server uses TLS.
+        name: The world to control; by default the one that the server's own URL leads to.
     """
 
     def __init__(
@@ -76,10 +76,10 @@ class WhmcsMock:
 
     @property
     def world(self) -> World:
-        """Return the world that is steered."""
+        """Return the world of this test."""
         return self.server.world if self._name is None else self.server.app.worlds[self._name]
 
-    # Where it is, and how to get in.
+    # URL and credentials.
 
     @property
     def url(self) -> str:
@@ -88,13 +88,13 @@ class WhmcsMock:
 
     @property
     def base_url(self) -> str:
-        """Return the URL of the WHMCS itself, without a slash at its end."""
+        """Return the URL of the WHMCS itself, without a trailing slash."""
         return self.server.base_url + (f"/world/{self._name}" if self._name else "")
 
     @property
     @_blame_caller
     def identifier(self) -> str:
-        """Return an identifier that is accepted, that of ``secret``."""
+        """Return an accepted API identifier; its secret is ``secret``."""
         return self._credentials()[0]
 
     @property
@@ -106,7 +106,7 @@ class WhmcsMock:
     @property
     @_blame_caller
     def ca_path(self) -> Path:
-        """Return the PEM file that a client must trust, with ``whmcs_mock_tls = true``."""
+        """Return the PEM file that clients must trust, with ``whmcs_mock_tls = true``."""
         if self._ca_path is None:
             raise LookupError(
                 "there is no ca_path: set whmcs_mock_tls = true, or use the one of your whmcs_mock_ssl_context"
@@ -119,7 +119,7 @@ class WhmcsMock:
             return "any-identifier", "any-secret"
         usable = sorted((one for one in all_ if not one.admin), key=lambda one: one.actions is not None)
         if not usable:
-            raise LookupError("the fixtures give no identifier and secret, only an admin's username and password")
+            raise LookupError("the fixtures have no identifier and secret, only an admin's username and password")
         return usable[0].name, usable[0].secret
 
     # Arrange.
@@ -136,7 +136,7 @@ class WhmcsMock:
 
     @_blame_caller
     def client(self, id: int) -> Client:
-        """Return a client as it is now; ``LookupError`` when there is none with that id."""
+        """Return a client as it is now; raise ``LookupError`` if there is none with that id."""
         client = self.world.store.client(parse_id(str(id)))
         if client is None:
             raise LookupError(f"there is no client {id}; add it with add_client({id})")
@@ -157,11 +157,11 @@ class WhmcsMock:
         """Add a client.
 
         Args:
-            id: Its id, which no other client has.
+            id: A free id.
             credits: Its log: ``Credit`` values, or mappings of what ``add_credit`` takes.
 
         Raises:
-            ValueError: An id is taken, or a value is not what it should be.
+            ValueError: An id is taken, or a value is invalid.
         """
         log, store = list(credits), self.world.store
         taken = [c.id if isinstance(c, Credit) else parse_id(str(c["id"])) for c in log if "id" in _keys(c)]
@@ -186,32 +186,32 @@ class WhmcsMock:
 
         Args:
             clientid: The client.
-            amount: In the account's currency, below zero when credit was used: ``"-12.50"``.
+            amount: In the account's currency; negative when credit was used: ``"-12.50"``.
             description: Any text.
-            date: Its date; without one, today.
-            relid: The id of what it is related to.
+            date: Its date; today by default.
+            relid: The id of a related item.
 
         Raises:
             LookupError: There is no such client.
-            ValueError: A value is not what it should be.
+            ValueError: A value is invalid.
         """
         id = self.client(clientid).id
         return self.world.store.add_credit(id, amount=amount, date=date, description=description, relid=relid)[0]
 
     @_blame_caller
     def remove_client(self, id: int) -> None:
-        """Remove a client and its log; ``LookupError`` when there is none with that id."""
+        """Remove a client and its log; raise ``LookupError`` if there is none with that id."""
         self.world.store.remove_client(self.client(id).id)
 
     @_blame_caller
     def load(self, *paths: str | os.PathLike[str]) -> None:
-        """Load more fixture files over what is there, for this test.
+        """Load more fixture files for this test.
 
         Args:
-            paths: Files or folders, from the folder of the test, or else from the working directory.
+            paths: Files or folders, relative to the folder of the test or to the working directory.
 
         Raises:
-            FixtureError: Something is wrong in them.
+            FixtureError: There are problems in them.
             ValueError: An id in them is taken.
         """
         found = [find_path(path, (self._folder, Path())) for path in paths]
@@ -223,11 +223,11 @@ class WhmcsMock:
         return self.world.action(name)
 
     def reset(self) -> None:
-        """Begin this test's world anew: the fixtures as they were loaded, and no call, fault or action."""
+        """Restore the fixtures; drop calls, faults, actions and everything else that was added in this test."""
         self.server.app.worlds.reset(self.world.name, self.world.ledger, self.world.first_profile)
 
     def clear_calls(self) -> None:
-        """Forget the calls that have come; everything else stays."""
+        """Forget all calls so far; everything else stays."""
         self.world.journal.clear()
 
     # Misbehave.
@@ -247,19 +247,19 @@ class WhmcsMock:
         headers: Mapping[str, str] | None = None,
         message: str = "",
     ) -> None:
-        """Make the next calls fail that match.
+        """Make the next matching calls fail.
 
         Args:
-            names: A fault of docs/fidelity.md such as ``maintenance``, or several in their order.
-            times: How many calls fail, of several faults how many rounds; None for every call.
+            names: A fault of docs/fidelity.md such as ``maintenance``, or several in order.
+            times: How many calls fail, for several faults how many rounds; None for all calls.
             action: Only calls of this action fail.
             clientid: Only calls about this client fail.
             params: Only calls that send all of these fail.
-            seconds: How late ``slow`` answers; without it, later than clients usually wait.
-            status: The HTTP status, in place of the fault's own or without one.
-            body: The body, likewise.
-            headers: Headers to send, likewise.
-            message: WHMCS's error answer with this message.
+            seconds: The delay of ``slow``; by default longer than clients usually wait.
+            status: The HTTP status, instead of the fault's own or without a fault.
+            body: The body, in the same way.
+            headers: Headers to send, replacing those of the same name.
+            message: Answer with a WHMCS error that has this message.
 
         Raises:
             ValueError: There is no such fault, or a value is invalid; the message says what to write.
@@ -273,20 +273,20 @@ class WhmcsMock:
 
     @property
     def calls(self) -> list[Call]:
-        """List the calls in this test, oldest first."""
+        """Return the calls in this test, oldest first."""
         return self.world.journal.calls()
 
     def calls_to(self, action: str, **params: object) -> list[Call]:
-        """List the calls to an action whose parameters have the given values.
+        """Return the calls to an action whose parameters have the given values.
 
         Args:
-            action: The action, in any case.
+            action: The action, case-insensitive.
             params: Parameters, compared as text; ``clientid`` as a number.
         """
         return [call for call in self.calls if matches(call, action, params)]
 
     def assert_called(self, action: str, **params: object) -> list[Call]:
-        """Return the calls to an action, or fail when there is none and list what came instead."""
+        """Return the calls to an action; if there are none, fail and list the calls there were."""
         __tracebackhide__ = True
         found = self.calls_to(action, **params)
         if not found:
@@ -294,7 +294,7 @@ class WhmcsMock:
         return found
 
     def assert_called_once(self, action: str, **params: object) -> Call:
-        """Return the one call to an action, or fail and list what came."""
+        """Return the only call to an action; otherwise fail and list the calls there were."""
         __tracebackhide__ = True
         found = self.calls_to(action, **params)
         if len(found) != 1:
@@ -303,17 +303,17 @@ class WhmcsMock:
         return found[0]
 
     def assert_not_called(self, action: str = "", **params: object) -> None:
-        """Fail when there was a call to an action; without one, when there was any."""
+        """Fail if there was a call to an action, or any call if no action is named."""
         __tracebackhide__ = True
         found = self.calls_to(action, **params) if action or params else self.calls
         if found:
             self._fail("was called", action or "The server", params)
 
     def wait_for_call(self, action: str, *, timeout: float = 5.0, **params: object) -> Call:
-        """Return the next call to an action that this has not returned yet, when need be after waiting.
+        """Return the next call to an action, waiting for it if necessary; each call is returned once.
 
         Args:
-            action: The action, in any case.
+            action: The action, case-insensitive.
             timeout: How long to wait, in seconds.
             params: As for ``calls_to``.
         """
@@ -347,7 +347,7 @@ class WhmcsMock:
         return "\n".join([report(self.world, self.url, silence), *self.problems()])
 
     def _explain_silence(self) -> list[str]:
-        """Return what can be seen of why no call came."""
+        """Return the visible reasons for there being no calls."""
         reasons = explain_proxy(self.url)
         for when, text in self.server.mismatches:
             if when >= self._begun:
@@ -358,18 +358,18 @@ class WhmcsMock:
             if calls and calls[-1].time.timestamp() >= self._begun:
                 path = f"/world/{world.name}" * bool(world.name)
                 test = f", the URL of {worlds.ended[world.name]}" if world.name in worlds.ended else ""
-                reasons.append(f"Calls came to {path or '/'} instead{test}: take whmcs_mock.url anew in each test.")
+                reasons.append(f"Calls went to {path or '/'} instead{test}: read whmcs_mock.url in each test.")
         return reasons
 
     def problems(self) -> list[str]:
-        """Return what a test should not leave behind: faults that no call met, and exceptions in actions."""
+        """Return what a test should not leave behind: unused faults, and exceptions in actions."""
         unused = self.world.faults.unused()
-        problems = [f"fail_next: no call met {', '.join(unused)}"] if unused else []
+        problems = [f"fail_next: no call matched {', '.join(unused)}"] if unused else []
         return problems + [format_error(error, self.world) for error in self.server.handler_errors]
 
 
 def _rules(names: str | Sequence[str], times: int | None, given: dict[str, Any]) -> list[FaultRule]:
-    """Return the rules that ``fail_next`` is given; ``ValueError`` says what to write instead."""
+    """Return the rules for the arguments of ``fail_next``; ``ValueError`` says what to write instead."""
     if isinstance(names, int):
         raise ValueError(f"a fault is a name; write fail_next(status={names})")  # noqa: TRY004  # as all here
     each, body = [names] if isinstance(names, str) else list(names), given["body"]
@@ -377,9 +377,11 @@ def _rules(names: str | Sequence[str], times: int | None, given: dict[str, Any])
     if not all(isinstance(text, str) for text in texts) or not isinstance(body, (str, bytes, type(None))):
         raise ValueError("a fault and message= are text, body= is text or bytes")
     if not each or (times is not None and not (type(times) is int and times >= 1)):
-        raise ValueError(f"fail_next takes at least one fault, and times= from 1 on or None, not {times!r}")
+        raise ValueError(f"fail_next takes at least one fault, and times= is a positive integer or None, not {times!r}")
     if given["seconds"] is not None and "slow" not in each:
         raise ValueError("seconds= goes with the fault slow")
+    if not all(isinstance(given[name], (Mapping, type(None))) for name in ("params", "headers")):
+        raise ValueError('params= and headers= are mappings, such as {"Retry-After": "3"}')
     parse: dict[str, Callable[[Any], object]] = {
         "clientid": lambda number: parse_id(str(number)),
         "params": _texts,
@@ -397,7 +399,7 @@ def _texts(values: Mapping[str, object]) -> dict[str, str]:
 
 
 def find_path(path: str | os.PathLike[str], folders: Iterable[Path]) -> Path:
-    """Return a path within the first of some folders that has it; ``FixtureError`` tells where it was looked for."""
+    """Return a path in the first folder that has it; ``FixtureError`` lists the folders that were searched."""
     sought = dict.fromkeys(folder / path for folder in folders)
     for place in sought if os.fspath(path) else ():
         if place.exists():
@@ -407,7 +409,7 @@ def find_path(path: str | os.PathLike[str], folders: Iterable[Path]) -> Path:
 
 
 def _keys(credit: Credit | Mapping[str, Any]) -> Iterable[str]:
-    """Return the names of what a credit is made of; ``ValueError`` unless it can be made of that."""
+    """Return the fields of a credit; raise ``ValueError`` if no credit can be made of it."""
     if isinstance(credit, Credit):
         return _CREDIT
     if unknown := [name for name in credit if name not in _CREDIT]:

@@ -1,4 +1,4 @@
-"""Ask a running server whether it is well."""
+"""Check whether a running server is healthy."""
 
 from __future__ import annotations
 
@@ -17,21 +17,24 @@ _BELOW = re.compile(r"(/includes/api\.php|/_mock(/.*)?|/)$")
 
 
 def ask(url: str, wait: float = 0.0) -> str:
-    """Return what is wrong with the server at a URL, or an empty text.
+    """Return what is wrong with the server at a URL, or an empty string.
 
     Args:
         url: The URL of the server, of a world of it, of its API or its page; http without a scheme.
-        wait: How long to wait for it to be well, in seconds.
+        wait: How long to wait until it is healthy, in seconds.
 
     Raises:
-        ValueError: It is no URL.
+        ValueError: The URL is invalid.
     """
     parts = urlsplit(url if "://" in url else f"http://{url}")
     if not parts.hostname or parts.scheme not in ("http", "https") or (parts.port or 1) < 1:
         raise ValueError("it has no host, or its scheme is not http or https")
+    try:
+        connection = _connect(parts.scheme, parts.hostname, parts.port)
+    except http.client.InvalidURL as error:
+        raise ValueError("its host has a space") from error
     until = time.monotonic() + wait
     while True:
-        connection = _connect(parts.scheme, parts.hostname, parts.port)
         problem = _ask(url, connection, _BELOW.sub("", parts.path))
         if not problem or time.monotonic() >= until:
             return problem
@@ -43,7 +46,7 @@ def _connect(scheme: str, host: str, port: int | None) -> http.client.HTTPConnec
         return http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
     import ssl
 
-    insecure = ssl._create_unverified_context()  # noqa: SLF001, S323  # a certificate of its own says nothing about health
+    insecure = ssl._create_unverified_context()  # noqa: SLF001, S323  # the certificate does not matter for health
     return http.client.HTTPSConnection(host, port, timeout=_TIMEOUT, context=insecure)
 
 

@@ -1,4 +1,4 @@
-"""Record what was asked and how it was answered."""
+"""Record calls and their answers."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _numbers = itertools.count(1)
 
 
 def cut(text: str) -> str:
-    """Return a value as the journal keeps it: a long one is cut, with its length."""
+    """Return a value as the journal keeps it: truncated if long, with its length."""
     return text if len(text) <= _VALUE else f"{text[:_VALUE]}... ({len(text)} characters)"
 
 
 class Call:
-    """Hold one request to the server and how it was answered.
+    """A request to the server and its answer.
 
-    It exists as soon as the request has come. Secrets are redacted in everything that it shows.
+    It exists as soon as the request has arrived. Secrets are redacted in everything that it shows.
     """
 
     __slots__ = (
@@ -82,7 +82,7 @@ class Call:
         self._sent: tuple[int, str, str, str, str, bytes, float] | None = None
         self.size = _OVERHEAD + _PARAM * len(params) + length + len(path)
 
-    # What the server tells.
+    # Set by the server.
 
     def hold(self, why: str) -> None:
         """Record that the answer is held back."""
@@ -110,7 +110,7 @@ class Call:
         """Return whether it is answered, or known to be held back or left."""
         return self._sent is not None or bool(self._held)
 
-    # What a reader sees.
+    # Read by users.
 
     def _redact(self, text: str) -> str:
         if self._own is None:
@@ -151,22 +151,22 @@ class Call:
 
     @property
     def time(self) -> datetime:
-        """Return when the request came, in local time."""
+        """Return when the request arrived, in local time."""
         return datetime.fromtimestamp(self._begun[0])
 
     @property
     def status(self) -> int:
-        """Return the HTTP status; 0 while there is no answer, or if there will be none."""
+        """Return the HTTP status; 0 if there is no answer (yet)."""
         return self._sent[0] if self._sent else 0
 
     @property
     def response_type(self) -> str:
-        """Return what was sent: ``json``, ``xml`` or ``nvp``, below the API ``html``, ``text`` or ``empty``."""
+        """Return the type of the answer: ``json``, ``xml`` or ``nvp``, or else ``html``, ``text`` or ``empty``."""
         return self._sent[1] if self._sent else ""
 
     @property
     def result(self) -> str:
-        """Return ``success`` or ``error``; empty below the API, and while there is no answer."""
+        """Return ``success`` or ``error``; empty if the API did not answer (yet)."""
         return self._redact(self._sent[2]) if self._sent else ""
 
     @property
@@ -176,22 +176,22 @@ class Call:
 
     @property
     def why(self) -> str:
-        """Return why it was answered so, or that the client left; empty while there is no answer."""
+        """Return the reason for the answer, or that the client left; empty while there is no answer."""
         return self._redact(self._sent[4] or self._held) if self._sent else ""
 
     @property
     def answer(self) -> str:
-        """Return the body that was sent, cut at 64 KiB."""
+        """Return the body that was sent, truncated at 64 KiB."""
         return self._redact(self._sent[5].decode("utf-8", "replace")) if self._sent else ""
 
     @property
     def duration(self) -> float:
-        """Return how long the answer took, in seconds; so far, while there is none."""
+        """Return how long the answer took, or how long it has been pending, in seconds."""
         return self._sent[6] if self._sent else time.perf_counter() - self._begun[1]
 
     @property
     def advice(self) -> tuple[str, ...]:
-        """Return where a real WHMCS would treat the request otherwise, a sentence each."""
+        """Return where a real WHMCS would treat the request differently, one sentence each."""
         return tuple(map(self._redact, (*advise(self, self._action[1], self._page), *self._notes)))
 
     def __str__(self) -> str:
@@ -205,8 +205,8 @@ class Call:
             answer = "no answer yet"
         else:
             answer = f"{self.status or 'connection reset'} {self.response_type}".rstrip()
-            told = f"{self.result} {quote(self.message)}" if self.message else self.result
-            answer = f"{answer} {told}".rstrip() + (f": {self.why}" if self.why else "")
+            outcome = f"{self.result} {quote(self.message)}" if self.message else self.result
+            answer = f"{answer} {outcome}".rstrip() + (f": {self.why}" if self.why else "")
         return f"{_short(asked)} {sent}".rstrip() + f" -> {answer}"
 
     def __repr__(self) -> str:
@@ -223,7 +223,7 @@ class Call:
 
 
 class Journal:
-    """Keep the latest calls, in bounded memory; safe to use from many threads.
+    """The latest calls, in bounded memory; thread-safe.
 
     Args:
         limit: How many calls are kept.
@@ -239,7 +239,7 @@ class Journal:
         self._stopping = False
 
     def add(self, call: Call) -> None:
-        """Record a call that has come."""
+        """Record a call that has arrived."""
         with self._changed:
             call.id = next(_numbers)
             self._calls.append(call)
@@ -284,7 +284,7 @@ class Journal:
             self._changed.notify_all()
 
     def wait_for(self, wanted: Callable[[Call], bool], timeout: float) -> Call | None:
-        """Return the first call that is wanted, once it is answered or held back; None after ``timeout`` seconds."""
+        """Return the first matching call, once it is answered or held back; None after ``timeout`` seconds."""
 
         def first() -> Call | None:
             return next((call for call in self._calls if call.is_settled and wanted(call)), None)
@@ -299,5 +299,5 @@ class Journal:
 
 
 def _short(text: str) -> str:
-    """Return a value as it is if it is one plain word, else in quotes."""
+    """Return a value unchanged if it is one plain word, otherwise in quotes."""
     return text if text.isprintable() and " " not in text and 0 < len(text) <= 60 else quote(text)

@@ -1,4 +1,4 @@
-"""Hold what fixture files say as plain, frozen values, without any I/O."""
+"""Define the values that fixture files hold: plain, frozen, without any I/O."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ _WHITE_SPACE = " \t\n\r\f\v"
 
 
 def parse_profile(name: str) -> Profile:
-    """Return the name of a profile; ``ValueError`` unless it is one of the two."""
+    """Return the name of a profile; raise ``ValueError`` unless it is one of the two."""
     if name in PROFILES:
         return cast("Profile", name)
     raise ValueError(f'the profile is "documented" or "live", not {quote(str(name))}')
@@ -108,7 +108,7 @@ def parse_date(text: str) -> datetime.date:
     try:
         return datetime.date.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"no such date: {quote(text)} is not in the calendar; write a day that exists") from None
+        raise ValueError(f"no such date: {quote(text)}; write a day that exists") from None
 
 
 def parse_status(text: str) -> int:
@@ -135,14 +135,14 @@ def format_address(address: str) -> str:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Credit:
-    """Hold one entry of a client's credit log.
+    """An entry of a client's credit log.
 
     Args:
         id: The entry's id, a positive integer, unique in the ledger.
         date: A ``datetime.date``, or its text ``YYYY-MM-DD``.
         description: Any text.
-        amount: In the account's currency, exact to the cent: best a ``Decimal`` or a text.
-        relid: The id of what the entry is related to; 0 for nothing.
+        amount: In the account's currency, at most two decimals; preferably a ``Decimal`` or a text.
+        relid: The id of a related item; 0 for none.
 
     Raises:
         ValueError: A value is invalid.
@@ -160,7 +160,7 @@ class Credit:
         if not isinstance(description, str):
             raise ValueError(f"a description is text, not {description!r}")  # noqa: TRY004  # one error for all values
         set_ = object.__setattr__
-        set_(self, "id", parse_id(str(id), 30))  # more digits than a file may give: one can always be numbered on
+        set_(self, "id", parse_id(str(id), 30))  # more digits than a file may have, so that numbering never ends
         set_(self, "date", date if type(date) is datetime.date else parse_date(str(date)))
         set_(self, "description", description)
         set_(self, "amount", parse_amount(f"{amount:f}" if isinstance(amount, Decimal) else str(amount)))
@@ -168,7 +168,7 @@ class Credit:
 
     @classmethod
     def parsed(cls, id: int, date: datetime.date, description: str, amount: Decimal, relid: int) -> Credit:
-        """Return a credit made of values that the ``parse_`` functions returned, without parsing them again."""
+        """Return a credit with values that the ``parse_`` functions returned, without parsing them again."""
         credit, set_ = cls.__new__(cls), object.__setattr__
         set_(credit, "id", id)
         set_(credit, "date", date)
@@ -180,7 +180,7 @@ class Credit:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Hold a client and its credit log, in the order in which GetCredits returns it."""
+    """A client and its credit log, in the order that GetCredits returns."""
 
     id: int
     credits: Sequence[Credit] = ()
@@ -197,13 +197,13 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Hold what a caller may authenticate with, and which actions that allows.
+    """A pair that callers may authenticate with, and the actions it allows.
 
     Args:
         name: An API identifier, or an admin's username.
-        secret: The API secret, or the admin's password in plain; on the wire that is its md5 in hex.
+        secret: The API secret, or the admin's password in plain text, which calls send as MD5 in hex.
         admin: Whether this is an admin's username and password.
-        actions: The allowed actions, in any case; None allows all.
+        actions: The allowed actions, case-insensitive; None allows all.
     """
 
     name: str
@@ -227,7 +227,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Hold the addresses that may call, and the key that lets any other address pass."""
+    """The addresses that may call, and the key that admits any other address."""
 
     addresses: frozenset[str] = frozenset()
     key: str = field(default="", repr=False)
@@ -238,14 +238,14 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class CannedAnswer:
-    """Hold the answer to an action, given when each of ``params`` is equal in the request.
+    """A canned answer to an action, for calls that send all of ``params``.
 
     Args:
-        action: The action, in any case.
-        result: The answer; ``{{name}}`` within a text is replaced by the value of that parameter.
-        params: What a request must send to get this answer.
+        action: The action, case-insensitive.
+        result: The answer; ``{{name}}`` in a text is replaced with the value of that parameter.
+        params: The parameters that a call must send.
         status: The HTTP status.
-        sequence: In place of ``result``: answers given one after the other, the last one again and again.
+        sequence: Instead of ``result``: answers in turn; the last one repeats.
         place: Where the answer is defined, as ``file:line``.
     """
 
@@ -261,25 +261,25 @@ class CannedAnswer:
 
     @property
     def results(self) -> Sequence[Mapping[str, Any]]:
-        """Return the answers in their order: one, unless ``sequence`` holds more."""
+        """Return the answers in order: one, unless ``sequence`` holds more."""
         return self.sequence or (self.result or {},)
 
 
 @dataclass(frozen=True, slots=True)
 class FaultRule:
-    """Hold what goes wrong, for which calls, and how often.
+    """A rule that says which calls fail, how, and how often.
 
     Args:
-        fault: One of ``FAULTS``; empty for an error message, or a plain status and body.
-        message: WHMCS's error answer with this message, in the response type that was asked for.
-        status: The HTTP status, in place of the fault's own.
-        body: The body, in place of the fault's own.
-        headers: Headers sent beside the response's own, replacing those of the same name.
-        seconds: How late ``slow`` answers, in seconds; the default is one more than clients usually wait.
-        action: Applies to calls of this action only, in any case.
+        fault: One of ``FAULTS``; empty for a message, or just a status and body.
+        message: Answers with a WHMCS error with this message, in the requested response type.
+        status: The HTTP status, instead of the fault's own.
+        body: The body, instead of the fault's own.
+        headers: Additional headers; they replace those of the same name.
+        seconds: The delay of ``slow``; the default is one second more than clients usually wait.
+        action: Applies to calls to this action only, case-insensitive.
         clientid: Applies to calls about this client only: its id in ``clientid`` or ``userid``.
         params: Applies to calls that send all of these only.
-        times: How many calls it meets; None for every call.
+        times: How many calls fail; None for all.
 
     Raises:
         ValueError: There is no fault of that name, or a value is invalid.
@@ -302,9 +302,7 @@ class FaultRule:
             hint = f"did you mean {near[0]}? The names are" if near else "write one of"
             raise ValueError(f"there is no fault {quote(self.fault)}; {hint} {', '.join(FAULTS)}")
         if not self.fault and not self.message and self.status is None and self.body is None and not self.headers:
-            raise ValueError(
-                f"nothing to fail with; name a fault ({', '.join(FAULTS)}), or give message, status or body"
-            )
+            raise ValueError(f"nothing to fail with; write a fault ({', '.join(FAULTS)}), or message, status or body")
         if self.fault and self.message:
             raise ValueError(f"message does not go with the fault {self.fault}; write one of the two")
         if self.message and self.body is not None:
@@ -312,7 +310,7 @@ class FaultRule:
         if self.status is not None:
             parse_status(str(self.status))
         if not 0 <= self.seconds < 1e6:
-            raise ValueError(f"seconds is a time to wait, not {self.seconds}")
+            raise ValueError(f"seconds is a number from 0 to 999999, not {self.seconds}")
         if self.times is not None and self.times < 1:
             raise ValueError(f"times is a positive integer, not {self.times}")
         self._check_headers()
@@ -323,7 +321,7 @@ class FaultRule:
             if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
                 raise ValueError(f"{quote(name)}: {quote(value)} is not an HTTP header")
             if name.lower() in _FRAMING:
-                raise ValueError(f"{name} is whmcs-mock's own; write the fault truncated for a body that breaks off")
+                raise ValueError(f"{name} is set by whmcs-mock; use the fault truncated for an incomplete body")
 
     def __str__(self) -> str:
         what = self.fault or (f"message={quote(self.message)}" if self.message else f"status={self.status or 200}")
@@ -344,7 +342,7 @@ class FaultRule:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """Hold a row of a documentation page's table of request parameters."""
+    """A row of the request parameters on a documentation page."""
 
     name: str
     type: str = "string"
@@ -354,7 +352,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Hold what a documentation page says about an action.
+    """A documentation page about an action.
 
     Args:
         action: The action, as the page writes it.
@@ -379,17 +377,17 @@ class Page:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Hold everything the fixtures say; a loaded ledger never changes.
+    """Everything the fixtures define; a ledger never changes.
 
     Args:
         clients: The clients, in any order; ids of clients and of credits are unique.
-        credentials: What callers may authenticate with; without any, everything is accepted.
-        access: Who may call; None lets every address.
-        answers: Canned answers, the first that matches wins.
+        credentials: What callers may authenticate with; without any, all calls are accepted.
+        access: Who may call; None admits every address.
+        answers: Canned answers; the first that matches wins.
         admins: The admin ids AddCredit knows; None leaves ``adminid`` unchecked.
-        faults: What goes wrong, the first that matches is met.
+        faults: Fault rules; the first that matches applies.
         pages: Documentation pages, one for each action.
-        sources: The names of the files it came from.
+        sources: The names of its files.
 
     Raises:
         ValueError: An id is used twice.

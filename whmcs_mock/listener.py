@@ -32,21 +32,21 @@ __all__ = ["Listener"]
 
 
 def _import_serving() -> Any:
-    """Import werkzeug.serving alone: werkzeug's own ``__init__`` imports its test client and what that needs."""
+    """Import only werkzeug.serving: werkzeug's own ``__init__`` imports its test client and more."""
     if "werkzeug" not in sys.modules and (spec := importlib.util.find_spec("werkzeug")):
         sys.modules["werkzeug"] = importlib.util.module_from_spec(spec)
         try:
             return importlib.import_module("werkzeug.serving")
         finally:
-            del sys.modules["werkzeug"]  # whoever wants the whole of it gets it
+            del sys.modules["werkzeug"]  # a later import gets all of werkzeug
     return importlib.import_module("werkzeug.serving")
 
 
 if not TYPE_CHECKING:
     ThreadedWSGIServer = _import_serving().ThreadedWSGIServer
 
-_STOPPING = 1.0  # seconds that the end waits for answers that are being given
-_PAUSE = 0.05  # seconds until it is tried again to accept, when there is no thread or descriptor to be had
+_STOPPING = 1.0  # seconds to wait at the end for answers in progress
+_PAUSE = 0.05  # seconds before accepting again when threads or descriptors have run out
 _SPARE = 8  # idle workers that are kept
 _SPARE_SECONDS = 5.0  # how long more of them are kept
 
@@ -65,7 +65,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:
         taken = getattr(error, "errno", None) == errno.EADDRINUSE
         reason = "another program listens there" if taken else getattr(error, "strerror", None) or str(error)
-        reason = reason.partition(" (")[0]  # the place is told here
+        reason = reason.partition(" (")[0]  # the message below has the address
         hint = "stop it, or choose another port" if taken else "choose another host or port"
         raise (AddressInUseError if taken else ListenError)(
             f"cannot listen on {host} port {port}: {reason}; {hint} (0 takes a free one)"
@@ -73,7 +73,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _complain(error: BaseException) -> None:
-    print(f"whmcs-mock: {error!r}", file=sys.stderr)  # noqa: T201  # one line, where nobody else wants to know
+    print(f"whmcs-mock: {error!r}", file=sys.stderr)  # noqa: T201  # one line, if nobody else handles it
 
 
 class Listener(ThreadedWSGIServer):
@@ -123,7 +123,7 @@ class Listener(ThreadedWSGIServer):
         self._open: set[socket.socket] = set()
         self._stopped = threading.Event()
         self.socket = _listen(host, port)
-        # Not Werkzeug's __init__, which binds in a way of its own; what stands here is what it leaves behind.
+        # Not Werkzeug's __init__, which binds differently; the lines below set what it would have set.
         socketserver.BaseServer.__init__(self, self.socket.getsockname(), None)  # type: ignore[arg-type]  # no handler
         self.host, self.port, self.address_family = host, self.socket.getsockname()[1], self.socket.family
         self.ssl_context, self.passthrough_errors = tls, False
@@ -144,7 +144,7 @@ class Listener(ThreadedWSGIServer):
             try:
                 self._start_worker()
                 begun = True
-            except RuntimeError:  # no thread is to be had
+            except RuntimeError:  # no thread available
                 self._stopped.wait(_PAUSE)
         self._stopped.wait()
 
@@ -179,7 +179,7 @@ class Listener(ThreadedWSGIServer):
                 self._workers.discard(threading.current_thread())
 
     def _take_turn(self) -> bool:
-        """Wait for the turn at accepting; false when this worker is to end."""
+        """Wait for a turn at accepting; return False if this worker is to end."""
         while not self._turn.acquire(timeout=_SPARE_SECONDS):
             with self._lock:
                 if self._idle > _SPARE:
@@ -276,14 +276,14 @@ class Listener(ThreadedWSGIServer):
     def _respond(self, request: Request) -> Response:
         try:
             return self.respond(request)
-        except Exception as error:  # noqa: BLE001  # a bug or no memory, which is told and ends no worker
+        except Exception as error:  # noqa: BLE001  # a bug or no memory; it is reported, and the worker goes on
             self.on_error(error)
-            return Response.plain(500, f"whmcs-mock: a bug of whmcs-mock: {type(error).__name__}")
+            return Response.plain(500, f"whmcs-mock: internal error: {type(error).__name__}")
 
     # Stopping.
 
     def shutdown(self) -> None:
-        """End the accepting, every connection and every worker."""
+        """Stop accepting, and end every connection and worker."""
         self._stopped.set()
         with contextlib.suppress(OSError):  # a forked child has closed it
             self._waker.send(b".")
@@ -305,14 +305,14 @@ class Listener(ThreadedWSGIServer):
         self.abandon()
 
     def abandon(self) -> None:
-        """Close every socket without a word to the other side, as a forked child must."""
+        """Close every socket without notifying the peer, as a forked child must."""
         self._selector.close()
         for one in (self.socket, self._waker, self._awakened, *self._open):
             one.close()
 
 
 def _abandon_all() -> None:
-    """Leave to the parent process what is the parent's: its sockets, and locks that its threads may have held."""
+    """Drop in a forked child what belongs to its parent: sockets, and locks that threads may have held."""
     stopped = threading.Event()
     stopped.set()
     for listener in list(_listeners):

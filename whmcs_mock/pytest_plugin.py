@@ -65,7 +65,7 @@ def _parse_port(text: str) -> int:
 
 
 class _Setting(NamedTuple):
-    """Hold a setting: an option, a variable of the environment and an ini option, in this order."""
+    """A setting: a command-line option, an environment variable or an ini option, in this order."""
 
     name: str
     parse: Callable[[str], Any]
@@ -101,9 +101,9 @@ _SETTINGS = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options: on the command line, in the environment and in the ini file, in this order."""
+    """Add the command-line and ini options."""
     group = parser.getgroup("whmcs-mock", "whmcs-mock: a WHMCS billing API for tests")
-    paths = "fixture file or folder to serve; may be given again (environment: WHMCS_MOCK_FIXTURES)"
+    paths = "fixture file or folder to serve; may be repeated (environment: WHMCS_MOCK_FIXTURES)"
     group.addoption("--whmcs-mock-fixtures", action="append", metavar="PATH", help=paths)
     parser.addini("whmcs_mock_fixtures", "files or folders that whmcs-mock serves", type="paths", default=[])
     for name, setting in _SETTINGS.items():
@@ -113,7 +113,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _setting(config: pytest.Config, name: str) -> Any:
-    """Return a setting; ``pytest.UsageError`` names the place where its value is wrong."""
+    """Return a setting; ``pytest.UsageError`` names the source of an invalid value."""
     variable = f"WHMCS_MOCK_{name.upper()}"
     for where, value in (
         (f"--whmcs-mock-{name}", config.getoption(f"whmcs_mock_{name}")),
@@ -131,7 +131,7 @@ def _setting(config: pytest.Config, name: str) -> Any:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker, and check what takes no import to check."""
+    """Register the marker, and check the settings as far as that needs no imports."""
     line = "whmcs_mock(fixtures=..., profile=..., strict=...): what the fixture whmcs_mock serves in this test, and how"
     config.addinivalue_line("markers", line)
     for name in _SETTINGS:
@@ -142,7 +142,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Refuse markers with arguments that do not exist."""
+    """Refuse markers with unknown arguments."""
     if hasattr(config, "workerinput"):
         return  # a worker of pytest-xdist cannot refuse; the fixture will
     for item in items:
@@ -158,7 +158,7 @@ def _marked(item: pytest.Item) -> dict[str, Any]:
 
 
 def _wrong_marker(item: pytest.Item) -> str:
-    """Return what is wrong in the markers of a test; empty if nothing is."""
+    """Return what is wrong in the markers of a test, or an empty string."""
     marked = _marked(item)
     unknown = [repr(value) for mark in item.iter_markers("whmcs_mock") for value in mark.args]
     unknown += [key for key in marked if key not in _MARK_ARGUMENTS]
@@ -173,11 +173,11 @@ def _wrong_marker(item: pytest.Item) -> str:
 
 
 def _configured_fixtures(config: pytest.Config) -> tuple[str, list[Path]]:
-    """Return where the fixtures are configured, and their paths."""
+    """Return the source of the configured fixtures, and their paths."""
     folder = config.invocation_params.dir
     if given := config.getoption("whmcs_mock_fixtures"):
         if not all(given):
-            raise pytest.UsageError("--whmcs-mock-fixtures is a path, and not empty")
+            raise pytest.UsageError("--whmcs-mock-fixtures is empty; write a path")
         return "--whmcs-mock-fixtures", [folder / path for path in given]
     if given := [path for path in os.environ.get("WHMCS_MOCK_FIXTURES", "").split(os.pathsep) if path]:
         return "WHMCS_MOCK_FIXTURES", [folder / path for path in given]
@@ -186,7 +186,7 @@ def _configured_fixtures(config: pytest.Config) -> tuple[str, list[Path]]:
 
 @pytest.fixture(scope="session")
 def whmcs_mock_fixtures(pytestconfig: pytest.Config) -> Any:
-    """Return the paths of the fixtures, or a ready ``Ledger``; override it to choose them in code."""
+    """Return the paths of the fixtures, or a ``Ledger``; override it to choose them in code."""
     return _configured_fixtures(pytestconfig)[1]
 
 
@@ -225,7 +225,7 @@ def whmcs_mock_server(
         server.start()
     except ListenError as error:
         problem = str(error)
-    if problem:  # not in the except clause: pytest would tell it twice
+    if problem:  # not in the except clause: pytest would show it twice
         _fail(f"whmcs-mock: {problem}; see --whmcs-mock-host and --whmcs-mock-port, whose 0 takes a free port")
     pytestconfig.stash[_CALLS] = server.app.worlds.late
     yield server
@@ -239,7 +239,7 @@ def whmcs_mock(
     whmcs_mock_fixtures: Any,
     pytestconfig: pytest.Config,
 ) -> Iterator[WhmcsMock]:
-    """Return the ``WhmcsMock`` of this test, which has a world of its own: the fixtures as they were loaded."""
+    """Return the ``WhmcsMock`` of this test, which has its own world with the fixtures as loaded."""
     from whmcs_mock.errors import WhmcsMockWarning
     from whmcs_mock.handle import WhmcsMock
 
@@ -284,7 +284,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Explain a failure by the calls in the test, on the terminal and in junit XML alike."""
+    """Add the calls of the test to a failure, on the terminal and in junit XML."""
     report = yield
     mock, _ = item.stash.get(_MOCK, (None, False))
     if mock is None:
@@ -300,12 +300,12 @@ def pytest_runtest_makereport(
     return report
 
 
-# What a test leaves running calls the world of that test, which nobody looks at any more.
+# What a test leaves running goes on calling the world of that test.
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Collect the calls that came from tests that had ended; with a strict one among them the session fails."""
+    """Collect the calls from tests that had ended; fail the session if one of these was strict."""
     config, late = session.config, session.config.stash.get(_LATE, [])
     late += [(test, str(call), test in config.stash[_STRICT]) for test, call in config.stash.get(_CALLS, ())]
     if hasattr(config, "workeroutput"):
@@ -316,13 +316,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take over from a worker of pytest-xdist what it collected."""
+    """Collect the late calls of a pytest-xdist worker."""
     late = getattr(node, "workeroutput", {}).get("whmcs_mock_late", ())
     node.config.stash[_LATE] += [(test, call, strict) for test, call, strict in late]
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Name the calls that came from tests that had ended, and those tests."""
+    """List the calls from tests that had ended, with those tests."""
     if late := config.stash.get(_LATE, []):
         terminalreporter.section(_LATE_SECTION)
         for (test, call, _), times in Counter(late).items():
@@ -338,7 +338,7 @@ def _trustme() -> Any:
 
 
 def _ledger(given: Any, config: pytest.Config, folder: Path | None = None) -> Ledger:
-    """Load what is configured, overridden, or given by a marker in a folder's test: its paths start there."""
+    """Load the configured, overridden or marked fixtures; a marker's paths are relative to ``folder``."""
     from whmcs_mock.errors import FixtureError
     from whmcs_mock.fixtures import load_fixtures
     from whmcs_mock.handle import find_path
@@ -351,7 +351,7 @@ def _ledger(given: Any, config: pytest.Config, folder: Path | None = None) -> Le
     if folder or paths != configured:
         where = "the marker whmcs_mock(fixtures=...)" if folder else "the fixture whmcs_mock_fixtures"
     if not isinstance(paths, (list, tuple)) or not all(isinstance(path, (str, os.PathLike)) for path in paths):
-        _fail(f"whmcs-mock: {where} gives a path, a list of paths or a Ledger, not {given!r}")
+        _fail(f"whmcs-mock: {where} must be a path, a list of paths or a Ledger, not {given!r}")
     ledgers, here, problems = config.stash[_LEDGERS], config.invocation_params.dir, ""
     try:
         names = tuple(_short(find_path(path, [folder, here] if folder else [here])) for path in paths)
@@ -360,13 +360,13 @@ def _ledger(given: Any, config: pytest.Config, folder: Path | None = None) -> Le
             ledgers[key] = load_fixtures(*names)
     except FixtureError as error:
         problems = str(error)
-    if problems:  # not in the except clause: pytest would tell them twice
+    if problems:  # not in the except clause: pytest would show them twice
         _fail(f"whmcs-mock: the fixtures of {where} have problems\n{problems}")
     return ledgers[key]
 
 
 def _short(path: Path) -> str:
-    """Return a path from the working directory if it is below it."""
+    """Return a path relative to the working directory if it is below it."""
     here = os.getcwd()
     return str(path)[len(here) + 1 :] if str(path).startswith(here + os.sep) else str(path)
 

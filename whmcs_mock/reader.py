@@ -37,7 +37,7 @@ _TIMEVAL = hasattr(socket, "AF_UNIX") and struct.calcsize("@l") == 8
 
 
 class Limits(NamedTuple):
-    """Hold how long and how large requests may be.
+    """Limits on the duration and size of requests.
 
     Args:
         request_seconds: How long a request may take from its first byte to its last.
@@ -77,7 +77,7 @@ class Reader:
     # What llhttp calls.
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, or behind a chunked body a trailer, which is ignored."""
+        """Add a header; trailers after a chunked body are ignored."""
         if not self._in_body:
             key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t")
             self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
@@ -88,7 +88,7 @@ class Reader:
         self.keep_alive = self._parser.should_keep_alive()
 
     def on_body(self, data: bytes) -> None:
-        """Take a part of the body."""
+        """Add a part of the body."""
         self._body += data
 
     def on_message_complete(self) -> None:
@@ -219,7 +219,7 @@ class Reader:
             raise HTTPError(400, "Bad request: the body breaks off", close=True)
 
     def _receive(self, *, begun: bool) -> bool:
-        """Wait for more; false at the end of the stream, or when an idle connection has been kept long enough."""
+        """Wait for data; return False at the end of the stream, or when an idle connection times out."""
         limits, now = self._limits, time.monotonic()
         if begun and not self._begun:
             self._begun, self._until = True, now + limits.request_seconds
@@ -237,7 +237,7 @@ class Reader:
         return False
 
     def _be_patient(self, seconds: float) -> None:
-        """Let a read end after some seconds, or a little later, so that hardly any request costs a system call."""
+        """Set a timeout of some seconds, rounded so that few requests cost a system call."""
         seconds = min(seconds, _FOREVER)
         if seconds <= self._patience <= seconds * 1.02 + 0.001:
             return

@@ -1,4 +1,4 @@
-"""Hide secrets in what is shown: by the names of parameters, and known ones wherever they stand."""
+"""Redact secrets: by the names of parameters, and known secrets in any text."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _compile(secrets: frozenset[str]) -> Callable[[str], str]:
 
 
 def _spell(secret: str) -> set[str]:
-    """Return a secret as texts may hold it: as it is, URL-encoded, in a repr, in JSON, and as hex in upper case."""
+    """Return the spellings of a secret in texts: plain, URL-encoded, in a repr, in JSON, in upper-case hex."""
     if len(secret) > _SPELT:
         return {secret}
     encoded = secret.encode("utf-8", "surrogatepass")

@@ -1,4 +1,4 @@
-"""Tell the calls in words: what came, how it was answered, and why."""
+"""Describe calls in words: what was asked, how it was answered, and why."""
 
 from __future__ import annotations
 
@@ -29,14 +29,17 @@ def report(world: World, url: str, silence: Sequence[str] = ()) -> str:
     Args:
         world: The world.
         url: Where its API is.
-        silence: What may be the reason when no call came.
+        silence: Possible reasons if there were no calls.
     """
     calls = world.journal.calls()
     hidden = world.journal.dropped + len(calls[:-_SHOWN])
     lines = [f"Profile {world.profile}; served from {', '.join(world.store.sources) or 'a ledger'}."]
     lines += [f"({hidden} earlier calls are not shown)"] if hidden else []
     if not calls:
-        lines += [f"No call came. The server listens at {url}: is the code under test configured with it?", *silence]
+        lines += [
+            f"No calls were received. The server listens at {url}: is the code under test configured to use it?",
+            *silence,
+        ]
     for number, call in enumerate(calls[-_SHOWN:], hidden + 1):
         lines.append(f"{number}. {call.time:%H:%M:%S.%f}"[:-3] + f" {call} [{call.duration * 1000:.1f} ms]")
         lines += [f"   advice: {advice}" for advice in call.advice]
@@ -45,7 +48,7 @@ def report(world: World, url: str, silence: Sequence[str] = ()) -> str:
 
 
 def explain_proxy(url: str) -> list[str]:
-    """Return what in the environment makes clients call a proxy instead of a URL."""
+    """Return which environment variables send clients to a proxy instead of a URL."""
     from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]  # no stub
 
     parts, proxies = urlsplit(url), getproxies_environment()
@@ -67,12 +70,12 @@ def _is_in(host: str, network: str) -> bool:
 
 
 def matches(call: Call, action: str, params: Mapping[str, object]) -> bool:
-    """Return whether a call is to an action, in any case, and sent these parameters; an empty action is any."""
+    """Return whether a call is to an action (any if empty) and sent these parameters; actions are case-insensitive."""
     return (not action or call.raw.get("action", "").lower() == action.lower()) and not differences(call, params)
 
 
 def differences(call: Call, params: Mapping[str, object]) -> list[str]:
-    """Return in which parameters a call differs; ids are compared as numbers."""
+    """Return the parameters in which a call differs; ids are compared as numbers."""
     different = []
     shown = None
     for name, value in params.items():
@@ -88,7 +91,7 @@ def differences(call: Call, params: Mapping[str, object]) -> list[str]:
 
 
 def nearest_miss(calls: Sequence[Call], action: str, params: Mapping[str, object]) -> str:
-    """Return which call comes nearest to what was expected, and where it differs."""
+    """Return the call nearest to what was expected, and how it differs."""
     import difflib
 
     def likeness(call: Call) -> float:
@@ -103,7 +106,7 @@ def nearest_miss(calls: Sequence[Call], action: str, params: Mapping[str, object
 
 
 def format_error(error: BaseException, world: World) -> str:
-    """Return an exception out of a user's function with the user's own lines, secrets redacted."""
+    """Return an exception raised by a user's function with the user's own frames, secrets redacted."""
     import traceback
 
     here = os.path.dirname(__file__)

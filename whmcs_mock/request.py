@@ -1,4 +1,4 @@
-"""Read out of an HTTP request what the API sees of it."""
+"""Read the parameters of a call from an HTTP request."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _MULTIPART = "multipart/form-data"
 
 
 def is_endpoint(path: str) -> bool:
-    """Return whether a path is that of the API, below whatever base path."""
+    """Return whether a path is that of the API, below any base path."""
     return path.endswith(ENDPOINT)
 
 
 @dataclass(eq=False, repr=False)
 class Request:
-    """Hold an HTTP request.
+    """An HTTP request.
 
     Args:
         method: The method.
@@ -53,10 +53,10 @@ class Request:
     unread: str = field(default="", init=False)  # why the body holds no parameters
 
     def read_params(self) -> None:
-        """Read the parameters of a call, query and body merged, the body first.
+        """Read the parameters of a call, merged from query and body; the body takes precedence.
 
         Raises:
-            HTTPError: The request is none for the API.
+            HTTPError: It is not a request to the API.
         """
         if not is_endpoint(self.path):
             raise HTTPError(404, f"Not found: the WHMCS API is at {ENDPOINT}, or any path ending in it")
@@ -85,7 +85,7 @@ class Request:
         elif media_type not in (FORM, _MULTIPART):
             self.unread = media_type or "of no type"
         elif not sent:
-            self.unread = f"no valid {media_type}"
+            self.unread = f"not valid {media_type}"
         return sent
 
 
@@ -98,7 +98,7 @@ def split_target(target: bytes) -> tuple[str, bytes]:
 
 
 def _form(data: bytes) -> dict[str, str]:
-    """Read a urlencoded form; of a parameter given twice the last counts, as in PHP."""
+    """Read a urlencoded form; the last of repeated parameters counts, as in PHP."""
     text = data.decode("utf-8", "replace")
     if "%" in text or "+" in text:
         return dict(parse_qsl(text, keep_blank_values=True, errors="replace"))

@@ -1,4 +1,4 @@
-"""Hold an HTTP response, and the answer that it carries."""
+"""Define HTTP responses and the answers they carry."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def status_line(status: int) -> str:
 
 @dataclass(eq=False, repr=False)
 class Answer:
-    """Hold the API's answer to a call, with no format in mind.
+    """The API's answer to a call, independent of its format.
 
     Args:
-        body: What it says, in the order in which it is written.
+        body: Its content, in the order of writing.
         status: The HTTP status.
         why: The reason in whmcs-mock's own words, for the journal; never sent.
-        client: In place of a body: the client whose credit log is the answer.
+        client: Instead of a body: the client whose credit log is the answer.
         page: The documentation page that the body was made from.
         notes: Advice about the answer, for the journal.
     """
@@ -57,7 +57,7 @@ class Answer:
 
 @dataclass(eq=False, repr=False)
 class Response:
-    """Hold an HTTP response.
+    """An HTTP response.
 
     Args:
         status: The status; 0 for a connection that is reset instead of answered.
@@ -94,7 +94,7 @@ class Response:
 
     @property
     def has_body(self) -> bool:
-        """Return whether HTTP lets a response of this status have a body."""
+        """Return whether a response with this status may have a body."""
         return self.status not in (204, 304)
 
     @property
@@ -110,13 +110,13 @@ class Response:
         return next((kind for kind in ("json", "xml", "html") if kind in content_type), "text")
 
     def replace_headers(self, headers: Mapping[str, str]) -> None:
-        """Set headers, in place of those of the same names."""
+        """Set headers, replacing those of the same name."""
         names = {name.lower() for name in headers}
         self.headers = [pair for pair in self.headers if pair[0].lower() not in names] + list(headers.items())
 
 
 class HTTPError(Exception):
-    """Answer a request below the API: one line of plain text."""
+    """Answers a request with an HTTP error and one line of plain text."""
 
     def __init__(self, status: int, text: str, *headers: tuple[str, str], close: bool = False) -> None:
         super().__init__(text)

@@ -1,4 +1,4 @@
-"""Serve fixtures as a program of its own: the ready line, the access log, reloading, and a clean end."""
+"""Run the command ``serve``: the ready line, the access log, reloading, and a clean shutdown."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FLAT = "flat bracket keys, as documented; code that reads credits.credit wants 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Options:
-    """Hold the options of the command ``serve``, by their names there."""
+    """The options of the command ``serve``, by name."""
 
     paths: Sequence[str] = ()
     host: str = "127.0.0.1"
@@ -55,20 +55,20 @@ class Options:
 
 @dataclass(eq=False, repr=False)
 class Service:
-    """Serve fixtures until a signal comes.
+    """Serves fixtures until a signal arrives.
 
     Args:
         load: Returns the fixtures.
         options: How to serve them.
 
     Raises:
-        ListenError: One cannot listen there.
+        ListenError: The server cannot listen there.
         OSError: The log file cannot be opened, or a file for TLS cannot be read.
     """
 
     load: Callable[[], Ledger]
     options: Options
-    _agents: set[str] = field(default_factory=set)  # the client programs that were given the hint
+    _agents: set[str] = field(default_factory=set)  # client programs that have had the hint
     _came: list[int] = field(default_factory=list)  # signals, where there is no sigwait
 
     def __post_init__(self) -> None:
@@ -108,14 +108,14 @@ class Service:
 
     @property
     def url(self) -> str:
-        """Return the URL of the API; one of this machine if it listens on all its addresses."""
+        """Return the URL of the API; a loopback one if the server listens on all addresses."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.options.host, self.options.host)  # noqa: S104
         scheme = "https" if self.listener.tls else "http"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.listener.port}{ENDPOINT}"
 
     @contextmanager
     def running(self) -> Iterator[str]:
-        """Serve meanwhile; the value is the line that says so."""
+        """Serve within the context; the value is the ready line."""
         serving = threading.Thread(target=self.listener.serve_forever, daemon=True, name="whmcs-mock")
         serving.start()
         self._watch.start()
@@ -132,7 +132,7 @@ class Service:
             self._stack.close()
 
     def wait(self) -> None:
-        """Reload at each SIGHUP, and return at the first signal that ends the program."""
+        """Reload on SIGHUP, and return on the first signal that ends the program."""
         for number in self._signals():
             if number != _RELOAD or (self._terminal and not _has_terminal()):  # its terminal was closed
                 return

@@ -1,4 +1,4 @@
-"""Serve the application in threads, beside what pytest-httpserver expects: start, stop, reset."""
+"""Serve the application in threads, with the expectations of pytest-httpserver: start, stop, reset."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _MAX_EXPECTED = 256 * 1024 * 1024  # bytes that a request to something else than
 
 
 class MockServer(HTTPServer):
-    """Serve a ledger in threads, as ``with MockServer(ledger) as server: server.url``.
+    """Serves a ledger in threads, as ``with MockServer(ledger) as server: server.url``.
 
-    It is a ``pytest_httpserver.HTTPServer``: what ``expect_request`` and its kin match is answered
-    by them, everything else by the API.
+    It is a ``pytest_httpserver.HTTPServer``: requests that match ``expect_request`` or the like are
+    answered by them, all others by the API.
 
     Args:
-        ledger: The fixtures; without any, the documented example.
+        ledger: The fixtures; by default the documented example.
         host: The name or address to listen on.
         port: The port; 0 takes a free one.
         profile: ``documented`` or ``live``; changeable while running.
@@ -66,11 +66,11 @@ class MockServer(HTTPServer):
         self.app = App(
             load_fixtures() if ledger is None else ledger, profile, on_call=on_call, on_error=self.keep_error
         )
-        self.mismatches: list[tuple[float, str]] = []  # when a client spoke the wrong protocol, and which
+        self.mismatches: list[tuple[float, str]] = []  # times and descriptions of wrong protocols
         self._seconds: dict[str, Any] = {"request_seconds": request_seconds, "idle_seconds": idle_seconds}
 
     def keep_error(self, error: BaseException) -> None:
-        """Keep what a function or handler raised, for ``check_handler_errors()`` of pytest-httpserver."""
+        """Keep an exception of a function or handler for pytest-httpserver's ``check_handler_errors()``."""
         self.handler_errors.append(error)  # type: ignore[arg-type]  # pytest.fail() raises no Exception
 
     @property
@@ -85,7 +85,7 @@ class MockServer(HTTPServer):
 
     @property
     def base_url(self) -> str:
-        """Return the URL below which everything is served, without a slash at its end."""
+        """Return the URL of the server, without a trailing slash."""
         return self.url_for("/")[:-1]
 
     @property
@@ -109,7 +109,7 @@ class MockServer(HTTPServer):
         ``ApiError``, or returns None to leave the call to the fixtures and built-in actions.
 
         Args:
-            name: The action; its case does not matter.
+            name: The action, case-insensitive.
 
         Raises:
             TypeError: There is no name.
@@ -117,11 +117,11 @@ class MockServer(HTTPServer):
         return self.world.action(name)
 
     def start(self) -> None:
-        """Bind, and serve in a thread; the server listens when this returns.
+        """Bind, and serve in a thread; the server is listening when this returns.
 
         Raises:
             AddressInUseError: Another program listens there.
-            ListenError: One cannot listen there.
+            ListenError: The server cannot listen there.
         """
         if self.is_running():
             raise HTTPServerError("the server is running already")
@@ -152,11 +152,11 @@ class MockServer(HTTPServer):
         self.server = self.server_thread = None
 
     def reset(self, ledger: Ledger | None = None, *, profile: str | None = None) -> None:
-        """Begin anew: the ledger as it was loaded, and no fault, call, action or expectation.
+        """Restore the ledger; drop faults, calls, actions and expectations.
 
         Args:
-            ledger: The fixtures from now on; without any, the ones the server was made with.
-            profile: ``documented`` or ``live``; without one, the one the server was made with.
+            ledger: New fixtures; by default those that the server was created with.
+            profile: ``documented`` or ``live``; by default the one that the server was created with.
         """
         self.clear()
         self.app.worlds.reset(self.app.worlds.current, ledger, profile)
@@ -169,7 +169,7 @@ class MockServer(HTTPServer):
         if handlers and (response := self._expected(request)):
             return response
         if not is_endpoint(request.path) and not is_steering(request.path):
-            # Told as pytest-httpserver tells it, but without what may hold a secret.
+            # Reported as pytest-httpserver does, but without what may hold a secret.
             self.respond_nohandler(ExpectedRequest(_environ(request, self, bare=True)))
             del self.assertions[:-100]
             return self.app.respond(request, steerable=False)
@@ -190,7 +190,7 @@ class MockServer(HTTPServer):
         asked.get_data()
         expected = self.ordered_handlers[:1] + self.oneshot_handlers + self.handlers
         matched = False
-        with contextlib.suppress(ValueError):  # a matcher wants JSON, and this is none that Python reads
+        with contextlib.suppress(ValueError):  # a JSON matcher, and the body is not JSON
             matched = any(handler.matcher.match(asked) for handler in expected)
         if not matched:
             return None

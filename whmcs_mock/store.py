@@ -1,4 +1,4 @@
-"""Keep a ledger, and what calls and tests change over it."""
+"""Keep a ledger together with the changes made by calls and tests."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["Store"]
 
 
 class Store:
-    """Keep a ledger, and what calls and tests change over it.
+    """A ledger together with the changes made by calls and tests.
 
     The ledger stays as it was loaded, so a reset is a new ``Store`` and costs the same for ten
-    clients and for a hundred thousand. Safe to use from many threads.
+    clients and for a hundred thousand. Thread-safe.
     """
 
     def __init__(self, ledger: Ledger) -> None:
@@ -31,7 +31,7 @@ class Store:
         self.next_credit_id = ledger.next_credit_id
         self._loaded = ledger.by_id
         self._over: dict[int, Client | None] = {}  # what was changed, added or removed since
-        self._turns: dict[int, int] = {}  # of canned answers with a sequence: how many were given
+        self._turns: dict[int, int] = {}  # uses of canned answers with a sequence
         self.lock = threading.RLock()  # held while something is added
 
     def client(self, id: int) -> Client | None:
@@ -39,7 +39,7 @@ class Store:
         return self._over[id] if id in self._over else self._loaded.get(id)
 
     def clients(self) -> Iterator[Client]:
-        """Return the clients: first the loaded ones, then the added ones."""
+        """Return the clients: loaded ones first, then added ones."""
         for id, loaded in self._loaded.items():
             if client := self._over.get(id, loaded):
                 yield client
@@ -59,9 +59,9 @@ class Store:
         Args:
             clientid: The client.
             amount: In the account's currency; see ``Credit`` for the values.
-            date: The entry's date; today if there is none.
+            date: The entry's date; today by default.
             description: Any text.
-            relid: The id of what the entry is related to.
+            relid: The id of a related item.
 
         Raises:
             KeyError: There is no such client.
@@ -77,11 +77,11 @@ class Store:
             return credit, client
 
     def add_ledger(self, more: Ledger, *, replace: bool = False) -> None:
-        """Lay another ledger over this one.
+        """Add another ledger.
 
         Args:
             more: The other ledger.
-            replace: Whether its clients may replace those that are there.
+            replace: Whether its clients may replace existing ones.
 
         Raises:
             ValueError: An id of a client or of a credit is already defined; nothing has changed.
@@ -104,7 +104,7 @@ class Store:
             self.secrets |= more.secrets
 
     def taken_credits(self, more: Ledger) -> set[int]:
-        """Return the ids of another ledger's credits that clients have which it does not replace."""
+        """Return the credit ids of another ledger that are taken by clients which it does not replace."""
         below = {c.id for client in more.clients for c in client.credits if c.id < self.next_credit_id}
         kept = (client for client in self.clients() if client.id not in more.by_id) if below else ()
         return below.intersection(credit.id for client in kept for credit in client.credits)
@@ -117,7 +117,7 @@ class Store:
             self._over[id] = None
 
     def next_turn(self, answer: CannedAnswer) -> int:
-        """Return how often a canned answer was given before, and count this time."""
+        """Return how often a canned answer was used before, and count this use."""
         with self.lock:
             turn = self._turns.get(id(answer), 0)
             self._turns[id(answer)] = turn + 1

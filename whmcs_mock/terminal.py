@@ -1,4 +1,4 @@
-"""Write to a terminal, a pipe or a file: problems, progress, and the one sentence with which a command ends."""
+"""Write problems, progress and the final sentence of a command to a terminal, pipe or file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import click
 
 from whmcs_mock.errors import Problem
 
-__all__ = ["EXIT_OUTPUT", "Argument", "Commands", "Option", "leave", "progress", "show"]
+__all__ = ["EXIT_OUTPUT", "Argument", "Commands", "Option", "Seconds", "fill_descriptors", "leave", "progress", "show"]
 
 EXIT_OUTPUT = 4
 
@@ -30,8 +30,15 @@ def leave(code: int, message: str) -> NoReturn:
     sys.exit(code)
 
 
+def fill_descriptors() -> None:
+    """Open the standard streams that are closed on the null device, so that no socket takes their numbers."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+
+
 class Commands(click.Group):
-    """Tell in one sentence what no command can handle: an output that cannot be written."""
+    """A group of commands that report in one sentence if the output cannot be written."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Read the arguments, which may print the help or the version."""
@@ -61,7 +68,7 @@ def _written() -> Iterator[None]:
 
 
 class _Filled(click.Parameter):
-    """Refuse what an unset variable of a shell leaves behind."""
+    """A parameter that refuses an empty value, as left by an unset shell variable."""
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
         """Return the value of a parameter that is not empty."""
@@ -71,17 +78,28 @@ class _Filled(click.Parameter):
         return super().type_cast_value(ctx, value)
 
 
+class Seconds(click.FloatRange):
+    """A number of seconds; ``nan``, which a float may be, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number of seconds."""
+        seconds: float = super().convert(value, param, ctx)
+        if seconds != seconds:  # noqa: PLR0124  # nan
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return seconds
+
+
 class Option(_Filled, click.Option):
-    """Be an option that is refused when it is empty."""
+    """An option that must not be empty."""
 
 
 class Argument(_Filled, click.Argument):
-    """Be an argument that is refused when it is empty."""
+    """An argument that must not be empty."""
 
 
 @contextlib.contextmanager
 def progress() -> Iterator[Callable[[int], None] | None]:
-    """Give what tells on a terminal how many credits have been read, once that takes a while."""
+    """Yield a function that shows the number of credits read so far, if there is a terminal."""
     if not (sys.stderr and sys.stderr.isatty()):
         yield None
         return
@@ -100,7 +118,7 @@ def progress() -> Iterator[Callable[[int], None] | None]:
 
 
 def show(problems: Iterable[Problem], prefix: str = "", *, err: bool = True) -> None:
-    """Print problems, on a terminal with the line that each is in."""
+    """Print problems; on a terminal, each with its line of the file."""
     stream = sys.stderr if err else sys.stdout
     if isinstance(stream, io.TextIOWrapper):  # a name from a file may hold what the terminal cannot show
         stream.reconfigure(errors="backslashreplace")

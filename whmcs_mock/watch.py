@@ -1,4 +1,4 @@
-"""Reload the fixtures when a file changes, comparing times and sizes: this works over bind mounts, too."""
+"""Reload the fixtures when a file changes, by comparing times and sizes, which also works over bind mounts."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _Seen = tuple[tuple[str, int, int], ...]
 
 
 class Watch(threading.Thread):
-    """Reload fixtures in a thread of its own, when a file changes or ``reload_now`` is called.
+    """Reloads fixtures in its own thread when a file changes or ``reload_now`` is called.
 
-    Changes count from the moment it is made.
+    Changes count from its creation.
 
     Args:
         paths: The files and folders.
         on_load: Called with the new fixtures.
-        on_problems: Called with what is wrong in them; the last good ones stay.
-        interval: How often the files are compared, in seconds; None for never.
+        on_problems: Called with their problems; the last good ones stay.
+        interval: Seconds between two comparisons; None for none.
     """
 
     def __init__(

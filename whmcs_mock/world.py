@@ -1,4 +1,4 @@
-"""Keep worlds apart: each has its own data, faults and journal over the same fixtures."""
+"""Keep worlds apart: each has its own data, faults and journal, on the same fixtures."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 @dataclass(eq=False, repr=False)
 class World:
-    """Hold all that a reset replaces.
+    """Everything that a reset replaces.
 
     Args:
         ledger: The fixtures.
         profile: ``documented`` or ``live``.
-        name: Its name in paths; empty for the one that is served without a name.
+        name: Its name in paths; empty for the one served without a name.
     """
 
     ledger: Ledger
@@ -48,7 +48,7 @@ class World:
         self.first_profile = self.profile
 
     def action(self, name: str) -> Callable[[ActionT], ActionT]:
-        """Answer an action with a function of the parameters; ``TypeError`` if there is no name."""
+        """Answer an action with a function of the parameters; raise ``TypeError`` without a name."""
         if not isinstance(name, str):
             raise TypeError('action takes the name of an action: write @action("GetInvoice"), not @action')
 
@@ -59,7 +59,7 @@ class World:
         return register
 
     def add_ledger(self, more: Ledger, *, replace: bool = False) -> None:
-        """Lay more fixtures over those that are there; see ``Store.add_ledger``."""
+        """Add more fixtures; see ``Store.add_ledger``."""
         self.store.add_ledger(more, replace=replace)
         self.faults.add_standing(tuple(more.faults))
 
@@ -98,7 +98,7 @@ class Worlds:
         """Return the world that a path leads to, and the path within it; a new world on first use.
 
         Raises:
-            HTTPError: The path names a world that cannot be.
+            HTTPError: The name of the world in the path is invalid.
         """
         found = _PATH.fullmatch(path) if path.lstrip("/").startswith("world/") else None
         if found is None:
@@ -116,7 +116,7 @@ class Worlds:
             return world
 
     def _keep(self, world: World) -> World:
-        """Put a world in the place of its name, the lock held, and drop the oldest one above the limit."""
+        """Store a world under its name, and drop the oldest one above the limit; the lock is held."""
         before = self._worlds.pop(world.name, None)
         self._worlds[world.name] = world
         if before is not None:
@@ -133,41 +133,41 @@ class Worlds:
             return list(self._worlds.values())
 
     def reset(self, name: str, ledger: Ledger | None = None, profile: str | None = None) -> World:
-        """Begin a world anew; calls that are still being answered keep what they began with."""
+        """Restart a world; calls that are still being answered keep the old one."""
         world = World(ledger or self.ledger, parse_profile(profile or self.profile), name)
         with self._lock:
             self._keep_journal(world)
             return self._keep(world)
 
     def restart(self, name: str) -> World:
-        """Begin a world anew, as its fixtures say."""
+        """Restart a world from its fixtures."""
         with self._lock:
             return self.reset(name, self[name].ledger, self[name].first_profile)
 
     def _keep_journal(self, world: World) -> None:
-        """Give a world the emptied journal of the one before it, at which someone may be waiting for a call."""
+        """Pass the emptied journal on to a new world: someone may be waiting for a call."""
         if before := self._worlds.get(world.name):
             world.journal = before.journal
             world.journal.clear()
 
     def begin(self, name: str, ledger: Ledger, profile: str) -> None:
-        """Begin the world of a test, to which paths without a world lead from now on."""
+        """Start the world of a test, which paths without a world lead to from now on."""
         self.reset(name, ledger, profile)
         self.current = name
 
     def end(self, name: str, test: str) -> None:
-        """End the world of a test; calls that still come to it are kept in ``late`` with the test's name."""
+        """End the world of a test; later calls to it are kept in ``late`` with the test's name."""
         self.ended[name] = test
         self.current = ""
         self[name].faults.released.set()
 
     def add(self, world: World, data: bytes, *, reset: bool = False) -> World:
-        """Lay a posted fixture file over a world, or over a new one in its place.
+        """Add a posted fixture file to a world, or to a new one in its place.
 
-        A client that is already there is replaced, so that what was read can be posted.
+        An existing client is replaced, so that what was read can be posted.
 
         Raises:
-            FixtureError: Something is wrong in the file; nothing has changed.
+            FixtureError: There are problems in the file; nothing has changed.
         """
         with self._posting:
             world = self[world.name]  # as it is since the last reload
@@ -189,14 +189,14 @@ class Worlds:
         target.add_ledger(more, replace=True)
 
     def reload(self, ledger: Ledger) -> None:
-        """Begin all worlds anew with other fixtures, and keep their calls."""
+        """Restart all worlds with new fixtures, and keep their calls."""
         with self._posting, self._lock:
             self.ledger = ledger
             for name, before in list(self._worlds.items()):
                 self._keep(World(ledger, before.first_profile, name, actions=before.actions, journal=before.journal))
 
     def release(self) -> None:
-        """Send every answer that is held back, and end every wait for a call."""
+        """Release every answer that is held back, and end every wait for a call."""
         for world in self.all():
             world.faults.released.set()
             world.journal.stop_waiting()

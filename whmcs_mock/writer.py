@@ -27,13 +27,13 @@ _date = (0, "")
 
 
 def send(connection: socket.socket, response: Response, *, keep: bool, bare: bool = False) -> bool:
-    """Send a response once its delay is over; false when the connection is at its end instead.
+    """Send a response once its delay is over; return False if the connection has ended.
 
     Args:
         connection: The socket.
-        response: The response; one that cannot be sent becomes the 500 that says why.
+        response: The response; if it cannot be sent, a 500 that says why is sent instead.
         keep: Whether the connection is kept.
-        bare: Whether only the head is wanted.
+        bare: Whether to send only the head.
     """
     finish = response.finish or (lambda _sent: None)
     if response.delay and response.released and not _wait(connection, response.delay, response.released):
@@ -63,7 +63,7 @@ def send(connection: socket.socket, response: Response, *, keep: bool, bare: boo
 
 
 def linger(connection: socket.socket) -> None:
-    """Let a client that is still sending see the answer before the connection goes."""
+    """Keep a connection open until a client that is still sending has seen the answer."""
     until = time.monotonic() + _LINGER
     with contextlib.suppress(OSError):
         if not isinstance(connection, ssl.SSLSocket):
@@ -90,14 +90,14 @@ def _head(response: Response, *, keep: bool) -> bytes:
 
 
 def _replace_unsendable(response: Response, error: ValueError) -> None:
-    told = "a header is not latin-1" if isinstance(error, UnicodeError) else error
-    other = Response.plain(500, f"whmcs-mock: this response cannot be sent: {told}")
+    reason = "a header is not latin-1" if isinstance(error, UnicodeError) else error
+    other = Response.plain(500, f"whmcs-mock: this response cannot be sent: {reason}")
     response.status, response.headers, response.body, response.why = 500, other.headers, other.body, other.why
     response.length, response.type = None, ""
 
 
 def _wait(connection: socket.socket, seconds: float, released: threading.Event) -> bool:
-    """Hold an answer back; false when the client leaves meanwhile."""
+    """Hold an answer back; return False if the client leaves meanwhile."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0 and not released.wait(min(left, _LOOK)):
         if _has_left(connection):
