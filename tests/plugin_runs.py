@@ -33,9 +33,13 @@ def run(
     *args: str,
     plugins: tuple[str, ...] = ("whmcs_mock",),
     environment: Mapping[str, str] | None = None,
-    alone: bool = True,
+    alone: bool = False,
 ) -> pytest.RunResult:
-    """Run pytest with no plugin but the named ones and every warning an error, in a process of its own if ``alone``."""
+    """Run pytest with no plugin but the named ones and every warning an error.
+
+    ``alone`` gives it a process of its own, which takes a second: for what looks at the process, starts others,
+    or first imports a module here that a later test would import again.
+    """
     named = [word for name in plugins for word in ("-p", name)]
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("WHMCS_MOCK_")]:
@@ -44,8 +48,10 @@ def run(
         patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
         for name, value in (environment or {}).items():
             patch.setenv(name, value)
-        start = pytester.runpytest_subprocess if alone else pytester.runpytest_inprocess
-        return start(*named, "-Werror", *args)
+        if alone:
+            return pytester.runpytest_subprocess(*named, "-Werror", *args)
+        # Here the plugin is there already, too late to rewrite its assertions.
+        return pytester.runpytest_inprocess(*named, "-Werror", *args, "-Wignore:Module already imported")
 
 
 def shown(result: pytest.RunResult) -> str:

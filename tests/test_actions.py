@@ -427,8 +427,8 @@ answers:
     }
     assert read(server, {"action": "GetInvoice"})["invoiceid"] == ""
     sent, missed = server.world.journal.calls()
-    assert not any("was not sent, which the answer repeats" in advice for advice in sent.advice)
-    assert any(advice.startswith("invoiceid was not sent, which the answer repeats") for advice in missed.advice)
+    assert not any("is used in the answer but was not sent" in advice for advice in sent.advice)
+    assert any(advice.startswith("invoiceid is used in the answer but was not sent") for advice in missed.advice)
 
 
 def test_sequence(serve: Serve) -> None:

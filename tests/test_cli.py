@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from command import COMMAND, Server, environment, eventually, on_posix, run, serving
+from command import COMMAND, ENDPOINT, Server, environment, eventually, on_posix, run, serving
 from documented import DOCUMENTED, NOT_FOUND
 
 BROKEN = "clients:\n  - id: 0\n  - {id: 2, name: Ada}\n"
@@ -373,6 +373,22 @@ def test_stderr_gone(stderr: str) -> None:
     assert process.returncode in (0, -signal.SIGTERM)  # the shell's, where it has a pipe
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_closed_streams(log: Path, free_port: int) -> None:
+    """Standard streams that are closed are the null device, and no socket that the log would write to."""
+    script = 'exec "$@" <&- >&- 2>&-'
+    command = ["sh", "-c", script, "sh", *COMMAND, "serve", "--port", str(free_port)]
+    with subprocess.Popen(command, encoding="utf-8", env=environment()) as process:
+        try:
+            server = Server(process, f"whmcs-mock ready http://127.0.0.1:{free_port}{ENDPOINT}", log)
+            assert run("health", server.url, "--wait", "20").returncode == 0
+            assert [os.readlink(f"/proc/{process.pid}/fd/{number}") for number in range(3)] == 3 * [os.devnull]
+            assert server.call(action="GetCredits", clientid="1") == DOCUMENTED
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+
+
 # serve: what it cannot do.
 
 
@@ -425,6 +441,8 @@ def test_broken_fixtures(tmp_path: Path) -> None:
         [],
         ["serve", "--port", "http"],
         ["serve", "--port", "65536"],
+        ["serve", "--idle-timeout", "nan"],
+        ["health", "--wait", "nan"],
         ["serve", "--profile", "real"],
         ["call"],
         ["call", "GetCredits", "clientid"],
@@ -444,6 +462,7 @@ def test_wrong_usage(args: list[str]) -> None:
         ["serve", ""],
         ["serve", "fixtures", ""],
         ["check", ""],
+        ["call", ""],
         ["call", "GetCredits", "--fixtures", ""],
         ["call", "GetCredits", "--profile="],
         ["health", ""],
@@ -603,12 +622,12 @@ def test_check_many(tmp_path: Path) -> None:
 
 
 def test_check_counts(tmp_path: Path) -> None:
-    """Check counts files, clients, credits, answers and actions."""
+    """Check counts files (each page of a folder is one), clients, credits, answers and actions."""
     (tmp_path / "a.yaml").write_text("clients: [{id: 1, credits: [{date: 2020-01-01, amount: 1}]}, {id: 2}]")
     (tmp_path / "b.yaml").write_text("answers: [{action: a, result: {}}, {action: b, result: {}}]")
     pages = Path(__file__).parent / "pages"
     done = run("check", str(tmp_path), str(pages))
-    assert done.stdout == "ok: 3 files, 2 clients, 1 credit, 2 answers, 3 actions\n"
+    assert done.stdout == "ok: 5 files, 2 clients, 1 credit, 2 answers, 3 actions\n"
 
 
 def test_check_warnings(tmp_path: Path) -> None:
@@ -802,7 +821,7 @@ def test_health_unreachable(log: Path, free_port: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://127.0.0.1", "http://", "http://[", "http://127.0.0.1:99999", "http://127.0.0.1:x"]
+    "url", ["ftp://127.0.0.1", "http://", "http://[", "http://127.0.0.1:99999", "http://127.0.0.1:x", "a b"]
 )
 def test_health_wrong_url(url: str) -> None:
     """What is no URL is wrong usage, however long it is to wait."""

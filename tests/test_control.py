@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import re
 import socket
@@ -116,6 +118,13 @@ def test_health(server: Server, world: World) -> None:
     }
 
 
+def test_doubled_slash(server: Server) -> None:
+    """A base URL that ends in a slash leads to the same routes."""
+    with contextlib.closing(http.client.HTTPConnection(*server.address, timeout=20)) as connection:
+        connection.request("GET", "//_mock/health")
+        assert connection.getresponse().status == 200
+
+
 def test_clients(world: World) -> None:
     """Clients are told in the form of a fixture file, with their log and balance as they are now."""
     assert world.get("clients") == {"clients": [CLIENT_1, CLIENT_2]}
@@ -216,7 +225,7 @@ def test_post_after_reset(value: str, world: World) -> None:
         ("", ["body:1:1: "]),
         ("clients:\n  - id: 0\n  - {id: 5, name: Ada}\n", ["body:2:9: ", "body:3:13: "]),
         ("clients: [{id: 9}", ["body:1:10: "]),
-        ('{"clients": [}', ["body:1:14: "]),
+        ('{"clients": [}', ["body:1:13: "]),
         (b"clients:\n  - id: \xff\n", ["body:2:9: "]),
         ("clients:\n  - {id: 9, credits: [{id: 2, date: 2020-01-01, amount: 1}]}\n", ["body:2:28: "]),
         ("clients: [{id: 9}, {id: 9}]", ["body:1:25: "]),

@@ -246,10 +246,8 @@ def test_another_world(pytester: pytest.Pytester) -> None:
             whmcs_mock.assert_called("GetCredits")
     """)
     text = shown(run(pytester))
-    assert (
-        text.count("-test_first instead, the URL of test_another_world.py::test_first: take whmcs_mock.url anew") == 1
-    )
-    assert text.count("Calls came to /world/mine instead: take whmcs_mock.url anew in each test.") == 1
+    assert text.count("-test_first instead, the URL of test_another_world.py::test_first: read whmcs_mock.url") == 1
+    assert text.count("Calls went to /world/mine instead: read whmcs_mock.url in each test.") == 1
 
 
 # Bounds.

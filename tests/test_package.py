@@ -83,7 +83,7 @@ def test_source(tmp_path: Path) -> None:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a folder with the source distribution, and the wheel that is built of it."""
     folder = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--outdir", folder, ROOT)
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT)
     return folder
 
 
@@ -99,7 +99,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the folder of the programs of a fresh environment with nothing but the wheel and what it needs."""
     folder = tmp_path_factory.mktemp("venv")
     venv.create(folder)
-    run(sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", folder, "install", "--quiet", wheel)
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", folder]
+    run(*pip, "install", "--quiet", "--no-compile", wheel)
     return folder / SCRIPTS
 
 

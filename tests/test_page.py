@@ -14,7 +14,6 @@ import requests
 from browser import MISSING, Page, chromium
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
 from whmcs_mock import Client, Credit, Ledger, MockServer
@@ -118,30 +117,27 @@ def test_curl_is_runnable(page: Page, server: MockServer) -> None:
     assert (second["method"], second["params"]) == (first["method"], first["params"])
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("action=getcredits clientid=1", ["GetCredits | 1 | 200"]),
-        ("clientid=01", ["GetCredits | 1 | 200"]),
-        ("status=200 result=error", ["GetCredits | 99 | 200"]),
-        ("not found", ["GetCredits | 99 | 200"]),
-        ("PREPAYMENT", ["GetCredits | 1 | 200"]),
-        ("clientid=", ["| 1 |", "| 99 |", "| 7 |"]),
-        ("clientid=8", []),
-    ],
-    ids=range(7),  # why a client is not found names the path, and that the test
-)
-def test_filter(page: Page, server: MockServer, text: str, found: list[str]) -> None:
+def test_filter(page: Page, server: MockServer) -> None:
     """The filter takes words of any field, and name=value for a parameter or field; calls that come are filtered too."""
     call(server, clientid=1)
     call(server, clientid=99)
     page.lists("1", "99")
-    page.type("#filter", text)
+    page.type("#filter", "clientid=99")
     call(server, "AddCredit", clientid=7, amount="5.00", description="x")
-    page.lists(*found)
-    if not found:
-        page.shows("#no-calls", "No call matches the filter.")
-    page.shows("#call-count", f"{len(found)} of 3" if len(found) < 3 else "3")
+    page.shows("#call-count", "1 of 3")
+    for text, found in (
+        ("action=getcredits clientid=1", ["GetCredits | 1 | 200"]),
+        ("clientid=01", ["GetCredits | 1 | 200"]),
+        ("status=200 result=error", ["GetCredits | 99 | 200"]),
+        ("no client 99", ["GetCredits | 99 | 200"]),
+        ("PREPAYMENT", ["GetCredits | 1 | 200"]),
+        ("clientid=", ["| 1 |", "| 99 |", "| 7 |"]),
+        ("clientid=8", []),
+    ):
+        page.type("#filter", text)
+        page.lists(*found)
+        page.shows("#call-count", f"{len(found)} of 3" if len(found) < 3 else "3")
+    page.shows("#no-calls", "No call matches the filter.")
 
 
 def test_markup_is_text(page: Page, server: MockServer) -> None:
@@ -238,16 +234,16 @@ def test_add_credit(page: Page, server: MockServer) -> None:
     assert [answer[f"credits[credit][{place}][id]"] for place in range(3)] == ["1", "2", "3"]
 
 
-@pytest.mark.parametrize("amount", ["", "abc", "1,50", "1.005", "1e3", "--1", "01"])
-def test_wrong_amount(page: Page, server: MockServer, amount: str) -> None:
+def test_wrong_amount(page: Page, server: MockServer) -> None:
     """An amount that is none is told beside the field, and nothing is sent."""
     page.click("nav a[href='#clients']")
     page.lists("Prepayment", "Invoice", box="#log")
-    page.type("#credit [name=amount]", amount)
-    page.click("#credit button")
-    page.shows("#credit-error", f'The amount is a number such as 10.00 or -5, not "{amount}".')
-    assert page.find("[name=amount]").get_attribute("aria-invalid") == "true"
-    assert focused(page) == "amount"
+    for amount in ("", "abc", "1,50", "1.005", "1e3", "--1", "01"):
+        page.type("#credit [name=amount]", amount)
+        page.click("#credit button")
+        page.shows("#credit-error", f'The amount is a number such as 10.00 or -5, not "{amount}".')
+        assert page.find("[name=amount]").get_attribute("aria-invalid") == "true"
+        assert focused(page) == "amount"
     assert call(server, clientid=1).json()["totalresults"] == "2"
 
 
@@ -412,8 +408,10 @@ def test_names_and_landmarks(page: Page, server: MockServer) -> None:
     page.click("#arm")
     for view in ("#clients", "#calls"):
         page.click(f"nav a[href='{view}']")
-        controls = [one for one in page.all("button, input, select, a, [tabindex]") if one.is_displayed()]
-        assert [one.get_attribute("outerHTML") for one in controls if not accessible_name(one)] == []
+        nodes = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+        names = [(node["role"]["value"], node["name"]["value"]) for node in nodes if is_control(node)]
+        assert len(names) > 8
+        assert [role for role, name in names if not name] == []
     parts = ["header", "nav[aria-label]", "main", "section[aria-label]", "h1", "[role=listbox]", "[role=alert]"]
     assert [css for css in parts if not page.all(css)] == []
     call(server, clientid=1)
@@ -421,8 +419,10 @@ def test_names_and_landmarks(page: Page, server: MockServer) -> None:
     assert page.find("#heard").get_attribute("role") == "status"
 
 
-def accessible_name(element: WebElement) -> str:
-    return str(element.accessible_name)
+def is_control(node: dict[str, Any]) -> bool:
+    if node["ignored"] or node["role"]["value"] == "RootWebArea":
+        return False
+    return any(told["name"] == "focusable" and told["value"]["value"] for told in node.get("properties", []))
 
 
 @pytest.mark.parametrize("view", ["calls", "clients"])
@@ -515,24 +515,24 @@ def test_ten_thousand_calls(page: Page, serve: Callable[..., MockServer]) -> Non
 
 
 def test_long_log(page: Page, serve: Callable[..., MockServer]) -> None:
-    """A client with fifty thousand entries is shown, scrolled and added to; its chart is thinned out."""
-    entries = [Credit(id, "2024-01-01", f"entry {id}", "-1.00" if id % 3 else "3.00") for id in range(1, 50_001)]
-    entries[31_415] = Credit(31_416, "2024-01-01", "a peak", "250000.00")
-    entries[31_416] = Credit(31_417, "2024-01-01", "and back", "-250000.00")
+    """A client with twenty thousand entries is shown, scrolled and added to; its chart is thinned out."""
+    entries = [Credit(id, "2024-01-01", f"entry {id}", "-1.00" if id % 3 else "3.00") for id in range(1, 20_001)]
+    entries[14_141] = Credit(14_142, "2024-01-01", "a peak", "250000.00")
+    entries[14_142] = Credit(14_143, "2024-01-01", "and back", "-250000.00")
     server = serve(Ledger([Client(1, entries)]))
     page.open(server.url_for("/_mock/#clients/1"))
-    page.shows("#range", "50,000 entries")
+    page.shows("#range", "20,000 entries")
     page.until(lambda: "entry 1 |" in page.rows("#log")[0], "the log is drawn")
     assert len(page.rows("#log")) < 80
     path = page.run("return document.querySelector('#steps').getAttribute('d')")
     assert path.count("V") <= 1200
     assert "V8.00" in path  # the highest is kept
-    page.run("document.querySelector('#log').scrollTop = 30 * 25000")
-    page.until(lambda: any("entry 25001 |" in row for row in page.rows("#log")), "the middle is drawn")
+    page.run("document.querySelector('#log').scrollTop = 30 * 10000")
+    page.until(lambda: any("entry 10001 |" in row for row in page.rows("#log")), "the middle is drawn")
     page.type("#credit [name=amount]", "5")
     page.click("#credit button")
     page.until(lambda: page.text("#note") == "Client 1 has one entry more.", "the credit is added", seconds=60)
     page.until(lambda: "| 5.00 |" in page.rows("#log")[-1], "the new entry is in sight")
     client = server.world.store.client(1)
     assert client is not None
-    assert len(client.credits) == 50_001
+    assert len(client.credits) == 20_001

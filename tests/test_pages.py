@@ -195,16 +195,16 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     ),
     "no block": (
         written().replace("```\n{}\n```", "none"),
-        "8:1: no example stands below this heading; write its JSON between two lines of ```",
+        "8:1: there is no example below this heading; write its JSON between two lines of ```",
     ),
-    "open block": (written().replace("{}\n```", "{}"), "8:1: no example stands below this heading; write its JSON"),
+    "open block": (written().replace("{}\n```", "{}"), "8:1: there is no example below this heading; write its JSON"),
     "no JSON": (
         written(block='{\n    "a": 1,\n    "b" 2\n}'),
-        "13:9: the example is not JSON: Expecting ':' delimiter; correct it, or get the page anew",
+        "13:9: the example is not JSON: Expecting ':' delimiter; correct it, or download the page again",
     ),
     "empty block": (written(block=""), "11:1: the example is not JSON: Expecting value; correct it"),
     "more than JSON": (written(block="{} x"), "11:4: the example is not JSON: Extra data; correct it"),
-    "NaN": (written(block='{"a": NaN}'), "11:1: the example is not JSON: NaN is no number of JSON's; correct it"),
+    "NaN": (written(block='{"a": NaN}'), "11:1: the example is not JSON: NaN is not a JSON number; correct it"),
     "a text": (written(block='"text"'), '11:1: expected the example to be a JSON object or list, got "'),
     "text, then key": (
         written(block='{"a": "1", "a[b]": "2"}'),

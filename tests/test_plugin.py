@@ -185,7 +185,7 @@ def test_ways_of_testing(pytester: pytest.Pytester) -> None:
                 assert (await client.post(whmcs_mock.url, data=FORM)).json()["totalresults"] == "2"
             whmcs_mock.assert_called_once("GetCredits")
     """)
-    run(pytester, plugins=("whmcs_mock", "asyncio", "anyio")).assert_outcomes(passed=5)
+    run(pytester, plugins=("whmcs_mock", "asyncio", "anyio"), alone=True).assert_outcomes(passed=5)
 
 
 def test_xdist(pytester: pytest.Pytester) -> None:
@@ -204,7 +204,7 @@ def test_xdist(pytester: pytest.Pytester) -> None:
             whmcs_mock.assert_called_once("AddCredit")
             Path(f"{number}.seen").write_text(os.environ["PYTEST_XDIST_WORKER"] + " " + whmcs_mock.server.url)
     """)
-    run(pytester, "-n2", plugins=("whmcs_mock", "xdist")).assert_outcomes(passed=6)
+    run(pytester, "-n2", plugins=("whmcs_mock", "xdist"), alone=True).assert_outcomes(passed=6)
     seen = {path.read_text() for path in pytester.path.glob("*.seen")}
     workers, urls = zip(*(line.split() for line in seen), strict=True)
     assert len(seen) == len(set(workers)) == len(set(urls)) == 2
@@ -250,9 +250,9 @@ def test_add_credit(whmcs_mock: WhmcsMock) -> None:
 )
 def test_wrong_credit(whmcs_mock: WhmcsMock, arguments: dict[str, Any]) -> None:
     """A credit that could not stand in a fixture file is refused, and leaves nothing behind."""
-    with pytest.raises(ValueError, match=r"amount|date|calendar|relid"):
+    with pytest.raises(ValueError, match=r"amount|date|relid"):
         whmcs_mock.add_credit(7, **arguments)
-    with pytest.raises(ValueError, match=r"amount|date|calendar|relid"):
+    with pytest.raises(ValueError, match=r"amount|date|relid"):
         whmcs_mock.add_client(8, credits=[{"amount": "1.00"}, arguments])
     assert whmcs_mock.credits(7) == []
     assert call(whmcs_mock, clientid=8)["message"] == "Client ID Not Found"

@@ -215,7 +215,7 @@ def authority(whmcs_mock):
     return str(whmcs_mock.ca_path)
 """
     )
-    run(pytester).assert_outcomes(passed=3)
+    run(pytester, alone=True).assert_outcomes(passed=3)
 
 
 def test_overridden_ssl_context(pytester: pytest.Pytester) -> None:
@@ -247,7 +247,7 @@ def test_no_ca_path(whmcs_mock):
         whmcs_mock.ca_path
 """
     )
-    run(pytester).assert_outcomes(passed=4)
+    run(pytester, alone=True).assert_outcomes(passed=4)
 
 
 def test_tls_without_trustme(pytester: pytest.Pytester) -> None:
@@ -255,7 +255,7 @@ def test_tls_without_trustme(pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\nwhmcs_mock_tls = true")
     pytester.makeconftest("import sys\nsys.modules['trustme'] = None")
     pytester.makepyfile("def test_tls(whmcs_mock): pass")
-    result = run(pytester)
+    result = run(pytester, alone=True)
     result.assert_outcomes(errors=1)
     assert "whmcs-mock[tls]" in shown(result)
     assert "pytest_plugin.py" not in shown(result)
@@ -310,7 +310,7 @@ def test_wrong_marker_value(pytester: pytest.Pytester, mark: str) -> None:
             pass
     """
     )
-    result = run(pytester, alone=False)
+    result = run(pytester)
     assert mark.partition("=")[0] in shown(result)
     assert "pytest_plugin.py" not in shown(result)
     assert "TypeError" not in shown(result)
@@ -332,7 +332,7 @@ def test_wrong_marker_value(pytester: pytest.Pytester, mark: str) -> None:
         ("", {}, ("--whmcs-mock-port=65536",), ["--whmcs-mock-port", "65536"]),
         ("", {"WHMCS_MOCK_PORT": "-1"}, (), ["WHMCS_MOCK_PORT", "-1"]),
         ("whmcs_mock_port = http", {}, (), ["whmcs_mock_port", "http"]),
-        ("", {}, ("--whmcs-mock-fixtures", ""), ["--whmcs-mock-fixtures is a path, and not empty"]),
+        ("", {}, ("--whmcs-mock-fixtures", ""), ["--whmcs-mock-fixtures is empty; write a path"]),
     ],
     ids=str,
 )
@@ -342,7 +342,7 @@ def test_wrong_values(
     """A value that does not exist is a usage error, which names the place it stands in."""
     pytester.makeini(f"[pytest]\n{ini}")
     pytester.makepyfile("def test_one(whmcs_mock): pass")
-    result = run(pytester, *options, environment=environment, alone=False)
+    result = run(pytester, *options, environment=environment)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     for part in parts:
         assert part in shown(result)
@@ -499,7 +499,7 @@ def test_cost(pytester: pytest.Pytester) -> None:
             Path("modules.json").write_text(json.dumps(sorted(sys.modules)))
     """)
     pytester.makepyfile("def test_one(): pass")
-    result = run(pytester, "--collect-only", plugins=(), environment={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": ""})
+    result = run(pytester, "--collect-only", plugins=(), environment={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": ""}, alone=True)
     assert result.ret == pytest.ExitCode.OK
     modules = json.loads((pytester.path / "modules.json").read_text())
     ours = {name for name in modules if name.partition(".")[0] == "whmcs_mock"}
@@ -518,12 +518,12 @@ def test_nothing_heavy(pytester: pytest.Pytester) -> None:
             assert not {"werkzeug", "pytest_httpserver", "yaml", "click", "trustme", "http.server"} & set(sys.modules)
             assert threading.active_count() == 1
     """)
-    run(pytester).assert_outcomes(passed=1)
+    run(pytester, alone=True).assert_outcomes(passed=1)
 
 
 def test_help(pytester: pytest.Pytester) -> None:
     """The options stand in their own group with the variables of the environment, the ini options with the others."""
-    help_ = shown(run(pytester, "--help", alone=False))
+    help_ = shown(run(pytester, "--help"))
     group = help_.partition("whmcs-mock:")[2].partition("\n\n")[0]
     for kind in ("fixtures", "profile", "strict", "tls", "host", "port"):
         assert f"--whmcs-mock-{kind}" in group

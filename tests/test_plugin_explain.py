@@ -105,7 +105,7 @@ def test_section(pytester: pytest.Pytester, style: str) -> None:
         for part in ("FromSetup", "FromTeardown", "no client 2 in secrets.yaml (clients: 1, 7)", "accesskey=***"):
             assert part in explained.replace("&quot;", '"')
         assert "Unseen" not in explained
-        assert "No call came" in explained
+        assert "No calls were received" in explained
     for secret in (*SECRETS, hashlib.md5(SECRETS[1].encode()).hexdigest()):
         assert secret not in xml
         assert secret not in shown(result)

@@ -265,7 +265,7 @@ def test_what_is_left_over(whmcs_mock: WhmcsMock) -> None:
     (problem,) = whmcs_mock.problems()
     whmcs_mock.reset()
     assert problem == (
-        "fail_next: no call met reset (1000000000 times), maintenance (999999999 times), "
+        "fail_next: no call matched reset (1000000000 times), maintenance (999999999 times), "
         "slow clientid=5, bom action=addcredit"
     )
     for number in range(100):
@@ -305,6 +305,8 @@ def test_unknown_names(whmcs_mock: WhmcsMock, wrong: str | list[str]) -> None:
         {"names": "reset", "message": "Oops"},
         {"message": 5},
         {"body": 5},
+        {"status": 500, "headers": [("X-A", "b")]},
+        {"names": "reset", "params": ["clientid"]},
         {"status": 500, "headers": {"Content-Length": "5"}},
         {"status": 500, "headers": {"X-A": "a\r\nb"}},
     ],

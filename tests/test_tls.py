@@ -42,6 +42,13 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "stderr.log"
 
 
+@pytest.fixture
+def free_port() -> int:
+    """Give a port that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
 def fact(server: Server, name: str) -> str:
     return dict(part.split("=", 1) for part in server.ready.split()[3:])[name]
 
@@ -156,6 +163,16 @@ def test_wrong_options(options: list[str], named: str) -> None:
     done = run("serve", "--port", "0", *options)
     assert done.returncode == 2
     assert named in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("variables", [{"TLS": "1"}, {"TLS_CERT": "cert", "TLS_KEY": "key"}])
+def test_health_by_environment(variables: dict[str, str], pems: dict[str, str], log: Path, free_port: int) -> None:
+    """The variables that make serve speak https make health ask by https, without a URL."""
+    more = {f"WHMCS_MOCK_{name}": pems.get(value, value) for name, value in variables.items()}
+    more["WHMCS_MOCK_PORT"] = str(free_port)
+    with serving(log, **more):
+        done = run("health", **more)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
 
 
 def test_without_trustme() -> None:

@@ -71,7 +71,7 @@ STRICT = "@pytest.mark.whmcs_mock(strict=True)"
 def test_left_behind(pytester: pytest.Pytester, mark: str, options: list[str], *, ends_well: bool) -> None:
     """A thread of an earlier test reaches that test's world; it is named, and if the test was strict the run fails."""
     pytester.makepyfile(LEFT_BEHIND.replace("MARK", mark))
-    result = run(pytester, *options, plugins=("whmcs_mock", "xdist"))
+    result = run(pytester, *options, plugins=("whmcs_mock", "xdist"), alone="-n1" in options)
     result.assert_outcomes(passed=2)
     assert NAMED in shown(result).partition(SUMMARY)[2]
     assert result.ret == (pytest.ExitCode.OK if ends_well else pytest.ExitCode.TESTS_FAILED)
