@@ -43,7 +43,7 @@ Route: TypeAlias = Callable[["App", "World", Request, str], Response]
 
 def is_control(path: str) -> bool:
     """Return whether a path within a world is one of the control API, or the page."""
-    path = f"/{path.lstrip('/')}"
+    path = f"/{path.lstrip('/')}" if path else ""
     return path in ("/", "/_mock", _ICON) or path.startswith("/_mock/")
 
 
