@@ -667,7 +667,7 @@ HEADERS = st.dictionaries(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(method=METHODS, path=PATHS, query=QUERIES, body=BODIES, headers=HEADERS)
 def test_anything(method: str, path: str, query: bytes, body: bytes, headers: dict[str, str]) -> None:
     """Whatever is sent below /_mock/, no answer is a 500, an error is JSON, and what is refused changes nothing."""

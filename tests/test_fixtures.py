@@ -724,14 +724,14 @@ BOMBS = {
     "mappings that nest": "x-0: &a0 {b: c}\n"
     + "".join(f"x-{n}: &a{n} {'{b: ' * 40}*a{n - 1}{'}' * 40}\n" for n in range(1, 60))
     + "answers: [{action: a, result: *a59}]",
-    "brackets": "clients: " + nested(100_000, "["),
-    "closed brackets": "x-a: " + nested(5_000, "[", "]"),
-    "braces": "clients: " + nested(100_000, "{"),
-    "braces with keys": "x-a: " + nested(5_000, "{a: ", "}"),
+    "brackets": "clients: " + nested(20_000, "["),
+    "closed brackets": "x-a: " + nested(2_000, "[", "]"),
+    "braces": "clients: " + nested(20_000, "{"),
+    "braces with keys": "x-a: " + nested(2_000, "{a: ", "}"),
     "dashes": "clients:\n" + nested(20_000, "- "),
     "keys": nested(20_000, "? "),
     "indentation": "".join(f"{' ' * n}a:\n" for n in range(1_000)),
-    "root list": nested(100_000, "["),
+    "root list": nested(20_000, "["),
     "documents": "clients: []\n" + nested(50_000, "---\n"),
 }
 
