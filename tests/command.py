@@ -17,6 +17,9 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import pytest
+from click.testing import CliRunner
+
+from whmcs_mock.cli import main
 
 COMMAND = [sys.executable, "-m", "whmcs_mock"]
 FORM = "application/x-www-form-urlencoded"
@@ -32,10 +35,15 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def run(*args: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
-    return subprocess.run(
-        [*COMMAND, *args], capture_output=True, encoding="utf-8", env=environment(**more), timeout=30, check=False
-    )
+    """Run the command to its end: ``serve``, which changes its process, in one of its own, and the others here."""
+    kept = environment(**more)
+    if "serve" in args:
+        return subprocess.run(
+            [*COMMAND, *args], capture_output=True, encoding="utf-8", env=kept, timeout=30, check=False
+        )
+    changed = {name: kept.get(name) for name in {*os.environ, *kept}}
+    done = CliRunner().invoke(main, args, env=changed, prog_name="whmcs-mock", catch_exceptions=False)
+    return subprocess.CompletedProcess(args, done.exit_code, done.stdout, done.stderr)
 
 
 def eventually(wanted: Callable[[], T], seconds: float = 15) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +11,12 @@ from typing import Any
 import pytest
 
 from whmcs_mock import Ledger, MockServer, load_fixtures
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one more than there are cores, since tests also wait: for a browser, a file system, a package index."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ parts = st.lists(
     max_size=25,
 ).map(b"".join)  # fmt: skip
 bodies = forms | parts | st.binary(max_size=100)
-quick = settings(max_examples=100, deadline=None)
+quick = settings(max_examples=60, deadline=None)
 
 
 @pytest.fixture(scope="module", params=["open", "secured"])

@@ -166,7 +166,8 @@ def build(root: Path) -> Image:
     python, user = choose_python({"user": uid, "group": gid, "extra_groups": []})
     folder = root
     own = ("HOME", "PATH", "LANG", "PIP_INDEX_URL", "PIP_CONFIG_FILE", "SSL_CERT_FILE")
-    environment = {name: os.environ[name] for name in own if name in os.environ} | {"PIP_NO_COMPILE": "1"}
+    environment = {name: os.environ[name] for name in own if name in os.environ}
+    environment["PIP_NO_COMPILE"] = "0"  # which pip takes for a yes
     for word, rest in instructions():
         if word == "WORKDIR":
             folder = Path(inside(rest))

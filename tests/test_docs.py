@@ -12,7 +12,8 @@ The language of a fenced block says what is done with it:
     lines that begin with ``>``. The lines below it are what it prints, with ``...`` for anything; without such
     lines any output will do.
 ``python``
-    Run by pytest when it holds a ``def test_``, else as a script.
+    Run by pytest when it holds a ``def test_``, together with its neighbours if it makes no fixture of the
+    session, else as a script.
 ``yaml``
     Loaded as fixtures when it holds a key of a fixture file, such as ``clients:``.
 ``text``, ``json``, ``xml``, ``toml``, ``ini`` and none
@@ -82,6 +83,11 @@ class Snippet:
     text: str
     marks: dict[str, str]
 
+    @property
+    def test(self) -> str:
+        """Return the name of the file with its tests, which tells the line."""
+        return f"test_line_{self.place.rpartition(':')[2]}.py"
+
     def fail(self, complaint: str) -> NoReturn:
         pytest.fail(f"{self.place}: {complaint}", pytrace=False)
 
@@ -118,13 +124,14 @@ class Reader:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = str(free.getsockname()[1])
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        ours = {"PATH": path, "NO_COLOR": "1", "COLUMNS": "100", "PYTHONDONTWRITEBYTECODE": "1"}
-        ours |= {"WHMCS_MOCK_PORT": self.port, "CURL_HOME": str(folder.parent), "PIP_NO_COMPILE": "1"}
+        ours = {"PATH": path, "NO_COLOR": "1", "COLUMNS": "100"}
+        ours |= {"WHMCS_MOCK_PORT": self.port, "CURL_HOME": str(folder.parent), "PIP_NO_COMPILE": "0"}  # for pip a yes
         (folder.parent / ".curlrc").write_text("silent\nshow-error\n")  # as curl is on a terminal
         ours |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         theirs = ("PYTEST", "WHMCS_MOCK", "FORCE_COLOR", "PY_COLORS")
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(theirs)} | ours
         self.servers = ExitStack()
+        self.tests: list[Snippet] = []  # which wait for others, since pytest takes a second to start
 
     def follow(self, section: Section) -> None:
         with self.servers:
@@ -133,21 +140,24 @@ class Reader:
                     check_shown(snippet)
                 elif "not run" not in snippet.marks and is_installed(snippet.marks.get("needs", "pytest")):
                     self.use(snippet, snippet.text.replace("8421", self.port))
+            self.test()
 
     def use(self, snippet: Snippet, text: str) -> None:
         file = snippet.marks.get("file")
         tested = snippet.language == "python" and "def test_" in text
-        path = self.folder / (file or ("test_snippet.py" if tested else f"snippet.{snippet.language}"))
+        alone = bool(snippet.marks) or 'scope="session"' in text
+        if alone or not (tested or snippet.language in ("yaml", *SHOWN_ONLY)):
+            self.test()
+        path = self.folder / (file or (snippet.test if tested else f"snippet.{snippet.language}"))
         if file or snippet.language in ("python", "yaml"):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
         if snippet.language == "console":
             self.console(snippet, text)
         elif tested:
-            unset = ("env", "-u", "WHMCS_MOCK_PORT")  # a server may have it already
-            named = [word for text, name in PLUGINS.items() if text in snippet.text for word in ("-p", name)]
-            command = (*unset, sys.executable, "-m", "pytest", "-q", *named, str(path))
-            self.check_exit(snippet, *self.run(snippet, *command))
+            self.tests.append(snippet)
+            if alone:
+                self.test()
         elif snippet.language == "python" and not file:
             self.check_exit(snippet, *self.run(snippet, sys.executable, str(path)))
         elif snippet.language == "yaml":
@@ -155,6 +165,18 @@ class Reader:
                 load(snippet, path)
         elif not file and snippet.language not in SHOWN_ONLY:
             snippet.fail(f"no one runs {snippet.language}: mark it as not run, or as a file")
+
+    def test(self) -> None:
+        """Run the tests of the snippets that wait."""
+        if self.tests:
+            unset = ("env", "-u", "WHMCS_MOCK_PORT")  # a server may have it already
+            texts = "".join(snippet.text for snippet in self.tests)
+            named = [word for text, name in PLUGINS.items() if text in texts for word in ("-p", name)]
+            files = [snippet.marks.get("file", snippet.test) for snippet in self.tests]
+            command = (*unset, sys.executable, "-m", "pytest", "-q", *named, *files)
+            snippet = self.tests[-1]
+            self.tests.clear()
+            self.check_exit(snippet, *self.run(snippet, *command))
 
     def console(self, snippet: Snippet, text: str) -> None:
         before, *commands = re.split(r"^\$ ", text, flags=re.MULTILINE)

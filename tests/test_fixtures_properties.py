@@ -340,7 +340,7 @@ def lines(content: bytes) -> list[str]:
     return re.split("\r\n|[\r\n\x85\u2028\u2029]", content.decode("utf-8", "replace").removeprefix("\ufeff"))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None)
 @given(content=st.binary(max_size=60) | SOUP.map(str.encode) | damaged().map(str.encode))
 @example(b"")
 @example(b"\xef\xbb\xbf")
@@ -389,7 +389,7 @@ AROUND = st.lists(
 ).map("".join)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None)
 @given(place=st.sampled_from(SECRET_PLACES), before=AROUND, after=AROUND)
 @example(place=SECRET_PLACES[0], before=": ", after="")
 @example(place=SECRET_PLACES[5], before=":", after="")

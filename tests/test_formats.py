@@ -61,7 +61,7 @@ bodies = st.dictionaries(
     ),
     max_size=4,
 )
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=40, deadline=None)
 needs_php = pytest.mark.skipif(shutil.which("php") is None, reason="PHP is not installed")
 
 
@@ -520,7 +520,7 @@ def test_php_writes_the_same_json(profile: Any) -> None:
 
 
 @needs_php
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(bodies, min_size=5, max_size=20))
 @pytest.mark.parametrize("profile", PHP_FLAGS)
 def test_php_lays_json_out_the_same(profile: Any, answers: list[dict[str, Any]]) -> None:

@@ -172,12 +172,13 @@ def test_page_has_strict_policy(server: MockServer) -> None:
 
 def test_held_call(page: Page, server: MockServer) -> None:
     """A call whose answer is held back is listed as such, and completed when it is answered."""
-    requests.post(server.url_for("/_mock/fixtures"), json={"faults": [{"fault": "slow", "seconds": 2}]}, timeout=30)
+    requests.post(server.url_for("/_mock/fixtures"), json={"faults": [{"fault": "slow", "seconds": 300}]}, timeout=30)
     thread = threading.Thread(target=call, args=[server], kwargs={"clientid": 1})
     thread.start()
     page.lists("GetCredits | 1 | … | held back")
     page.choose("GetCredits")
     page.shows("#call", "not yet")
+    server.world.faults.released.set()
     page.lists("GetCredits | 1 | 200 | fault slow; client 1 has 2 credits")
     page.shows("#call h2", "200 success")
     thread.join()
@@ -412,6 +413,9 @@ def test_names_and_landmarks(page: Page, server: MockServer) -> None:
         names = [(node["role"]["value"], node["name"]["value"]) for node in nodes if is_control(node)]
         assert len(names) > 8
         assert [role for role, name in names if not name] == []
+    page.run(
+        "const inner = window.setTimeout; window.setTimeout = (call, ms) => inner(call, ms / 50)"
+    )  # no 5 s to wait
     parts = ["header", "nav[aria-label]", "main", "section[aria-label]", "h1", "[role=listbox]", "[role=alert]"]
     assert [css for css in parts if not page.all(css)] == []
     call(server, clientid=1)

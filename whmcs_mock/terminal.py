@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -25,9 +25,17 @@ _PAUSE = 0.1  # seconds between two times
 
 def leave(code: int, message: str) -> NoReturn:
     """End the command with an exit code and one sentence."""
-    with contextlib.suppress(OSError):
+    try:
         click.echo(f"whmcs-mock: {message}", err=True)
+    except OSError:
+        _discard(sys.stderr)
     sys.exit(code)
+
+
+def _discard(stream: TextIO) -> None:
+    """Lead a stream to the null device: what is left in its buffer cannot be written at exit either."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def fill_descriptors() -> None:
@@ -62,8 +70,7 @@ def _written() -> Iterator[None]:
     except OSError as error:
         if error.filename is not None:
             raise
-        with contextlib.suppress(OSError):  # what is left in the buffer cannot be written at exit either
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
         leave(EXIT_OUTPUT, f"cannot write the output: {error.strerror}")
 
 
