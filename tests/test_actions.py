@@ -37,7 +37,7 @@ clients: [{id: 1}, {id: 2}]
 answers:
   - action: GetClientsDetails
     params: {clientid: 1}
-    result: {result: success, client: {id: 1, firstname: Ada, note: "7"}, empty: [], flags: [3, "4", yes]}
+    result: {result: success, client: {id: 1, firstname: Ada, note: "7"}, empty: [], flags: [3, "4", yes, true, "true", false, null]}
   - action: GetClientsDetails
     params: {clientid: 2, stats: no}
     result: {userid: 2}
@@ -109,7 +109,7 @@ def test_amount_and_type(serve: Serve, asked: dict[str, str], amount: str, balan
     assert log(server)[-1][3] == amount
 
 
-@pytest.mark.parametrize("asked", [{}, {"date": ""}])
+@pytest.mark.parametrize("asked", [{}, {"date": "", "type": ""}])
 def test_date_of_today(serve: Serve, asked: dict[str, str]) -> None:
     """Without a date an entry has that of today, and without a description an empty one."""
     server = serve(LEDGER)
@@ -178,11 +178,12 @@ def test_order_of_add_credit_errors(serve: Serve) -> None:
         ("date", "2016-01-01"),
     ]
     server = serve(LEDGER)
-    messages = [read(server, asked).get("message")]
+    answers = [post(server, asked)]
     for name, value in mended:
         asked[name] = value
-        messages.append(read(server, asked).get("message"))
-    assert messages == [
+        answers.append(post(server, asked))
+    assert {answer.status for answer in answers} == {200}
+    assert [json.loads(answer.body).get("message") for answer in answers] == [
         "Type can only be add or remove",
         "Client ID Not Found",
         "Admin ID Not Found",
@@ -268,19 +269,29 @@ def test_many_threads(serve: Serve) -> None:
     "flags": [
         3,
         "4",
-        "yes"
+        "yes",
+        true,
+        "true",
+        false,
+        null
     ]
 }""",
         ),
         (
             "live",
             "json",
-            '{"result":"success","client":{"id":1,"firstname":"Ada","note":"7"},"empty":[],"flags":[3,"4","yes"]}',
+            (
+                '{"result":"success","client":{"id":1,"firstname":"Ada","note":"7"},"empty":[],'
+                '"flags":[3,"4","yes",true,"true",false,null]}'
+            ),
         ),
         (
             "live",
             "nvp",
-            "result=success;client[id]=1;client[firstname]=Ada;client[note]=7;empty=;flags[0]=3;flags[1]=4;flags[2]=yes",
+            (
+                "result=success;client[id]=1;client[firstname]=Ada;client[note]=7;empty=;"
+                "flags[0]=3;flags[1]=4;flags[2]=yes;flags[3]=1;flags[4]=true;flags[5]=;flags[6]="
+            ),
         ),
         (
             "documented",
@@ -298,12 +309,16 @@ def test_many_threads(serve: Serve) -> None:
 <flags>3</flags>
 <flags>4</flags>
 <flags>yes</flags>
+<flags>1</flags>
+<flags>true</flags>
+<flags></flags>
+<flags></flags>
 </whmcsapi>""",
         ),
     ],
 )
 def test_answer_in_fixtures(serve: Serve, profile: str, kind: str, body: str) -> None:
-    """An answer in the fixtures is written in the response type asked for; plain integers are numbers in JSON."""
+    """An answer in the fixtures is written in the response type asked for; JSON keeps plain integers, true, false and null."""
     asked = {"action": "getCLIENTSdetails", "clientid": 1, "responsetype": kind}
     answer = post(serve(ANSWERS, profile=profile), asked)
     assert (answer.status, answer.body.decode()) == (200, body)
@@ -338,14 +353,18 @@ def test_status_of_an_answer(serve: Serve) -> None:
 
 
 def test_access_before_answers(serve: Serve) -> None:
-    """Credentials and permissions are checked before answers of the fixtures and of functions."""
-    fixtures = ANSWERS + "credentials: [{identifier: i, secret: s, actions: [GetCredits]}]"
+    """Address, credentials and permission are checked before answers of the fixtures and of functions."""
+    fixtures = ANSWERS + "credentials: [{identifier: i, secret: s, actions: [GetCredits]}]\naccess: {key: k}"
     server = serve(fixtures)
     server.action("GetInvoices")(lambda _params: {})
     for action in ("OpenTicket", "GetInvoices"):
-        assert read(server, {"action": action})["message"] == "Invalid or missing credentials"
+        asked = {"action": action}
+        assert read(server, asked)["message"] == "Invalid IP 127.0.0.1"
+        asked |= {"accesskey": "k"}
+        assert read(server, asked)["message"] == "Invalid or missing credentials"
+        asked |= {"identifier": "i", "secret": "s"}
         refused = f'Invalid Permissions: API action "{action.lower()}" is not allowed'
-        assert read(server, {"action": action, "identifier": "i", "secret": "s"})["message"] == refused
+        assert read(server, asked)["message"] == refused
 
 
 # Functions.
