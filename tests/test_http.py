@@ -20,6 +20,7 @@ from werkzeug import Response
 from wire import ENDPOINT, FORM, Answer, Connection, is_plain_line, post
 
 from whmcs_mock import MockServer
+from whmcs_mock.reader import IDLE_SECONDS, REQUEST_SECONDS
 
 BODY = b"action=GetCredits&clientid=9"
 NOT_FOUND = b'{\n    "result": "error",\n    "message": "Client ID Not Found"\n}'
@@ -636,6 +637,7 @@ BEGUN = {
 @pytest.mark.parametrize("begun", BEGUN.values(), ids=BEGUN)
 def test_stalled(context: ssl.SSLContext | None, connect: Connect, begun: bytes) -> None:
     """A request that has begun and is not complete in time is 408, which ends the connection."""
+    assert REQUEST_SECONDS == 30
     with MockServer(ssl_context=context, request_seconds=0.1) as server:
         answer = _ask(connect(server), GET + b"\r\n" + begun)
     assert answer.count(b"HTTP/1.1 ") == 2
@@ -667,6 +669,7 @@ def test_dripping(context: ssl.SSLContext | None, connect: Connect, start: bytes
 @pytest.mark.parametrize("sent", [b"", GET + b"\r\n", b"\r\n"], ids=["new", "kept", "empty line"])
 def test_idle(context: ssl.SSLContext | None, connect: Connect, sent: bytes) -> None:
     """A connection on which no request comes is closed in time without a word."""
+    assert IDLE_SECONDS == 75
     with MockServer(ssl_context=context, idle_seconds=0.1) as server:
         answer = _ask(connect(server), sent)
     assert answer.endswith(NOT_FOUND) if sent.strip() else answer == b""
