@@ -17,7 +17,9 @@ import pytest
 from documented import DOCUMENTED
 from hypothesis import given
 from hypothesis import strategies as st
+from wire import post
 
+from whmcs_mock import MockServer
 from whmcs_mock.documented import advice, answer, unlisted
 from whmcs_mock.errors import ApiError, FixtureError
 from whmcs_mock.fixtures.pages import parse_page
@@ -274,6 +276,14 @@ def test_own_request_gives_own_example(name: str) -> None:
     """The page's own example request is answered by its own example."""
     own = page(name)
     assert answer(own, own.request, store()).body is own.example
+
+
+@pytest.mark.parametrize("block", ['{"result":  "success",\n "n": [1.0]}', "[]", '{\n  "a[b]": "\u00e9/"\n}'])
+def test_example_on_the_wire(block: str) -> None:
+    """The documented profile answers JSON by the example as the page prints it, byte for byte."""
+    with MockServer(Ledger(pages=[parsed(written(block=block))])) as server:
+        answer = post(server, {"action": "getthing", "responsetype": "json"})
+    assert (answer.status, answer.body) == (200, block.encode())
 
 
 def test_ids_that_were_sent() -> None:

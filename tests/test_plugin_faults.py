@@ -197,7 +197,7 @@ def test_every_call(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_rules_of_fixtures(whmcs_mock: WhmcsMock, tmp_path: Path) -> None:
-    """A fixture file says the same; its rules apply in every world, and after those of the test."""
+    """A fixture file may hold the same rules; they apply after those of the test."""
     path = tmp_path / "faults.yaml"
     path.write_text("""
 faults:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 import requests
 from plugin_runs import ask, run, shown
 from wire import ENDPOINT, get, is_plain_line, post
 
-from whmcs_mock import Client, Ledger, MockServer
+from whmcs_mock import Client, FaultRule, Ledger, MockServer
 
 Serve: TypeAlias = Callable[..., MockServer]
 
@@ -334,14 +334,25 @@ def test_dropped_world_sends_what_it_holds(serve: Serve) -> None:
 
 
 def test_reset_of_a_world(serve: Serve) -> None:
-    """A reset begins a world anew: its additions, calls, faults and functions are gone, those of others are not."""
+    """A reset restores a world's fixtures and profile, and drops what was added, in no other world."""
     server = serve("clients: [{id: 1}]\nfaults: [{message: Once, times: 1}]")
+    asked = {"action": "GetCredits", "clientid": 1, "responsetype": "json"}
+
+    def bodies(name: str) -> list[dict[str, Any]]:
+        return [json.loads(post(server, asked, target=f"/world/{name}{ENDPOINT}").body) for _ in range(2)]
+
+    first = bodies("a")
+    assert [first[0]["message"], first[1]["totalresults"]] == ["Once", "0"]
+    assert bodies("b") == first
     for name in ("a", "b"):
-        path = f"/world/{name}{ENDPOINT}"
-        messages = [json.loads(post(server, {"action": "GetCredits"}, target=path).body)["message"] for _ in range(2)]
-        assert messages == ["Once", "Client ID Not Found"]
+        world = server.app.worlds[name]
+        world.profile = "live"
+        world.store.add_credit(1, amount="1.00")
+        world.action("GetInvoice")(lambda _params: {})
+        world.faults.add([FaultRule("maintenance", action="AddCredit")])
     server.app.worlds.reset("a")
-    asked = {"action": "GetCredits", "responsetype": "json"}
-    again = [json.loads(post(server, asked, target=f"/world/{name}{ENDPOINT}").body)["message"] for name in "ab"]
-    assert again == ["Once", "Client ID Not Found"]
-    assert [len(server.app.worlds[name].journal.calls()) for name in "ab"] == [1, 3]
+    assert bodies("a") == first
+    assert [body["totalresults"] for body in bodies("b")] == [1, 1]
+    a, b = (server.app.worlds[name] for name in ("a", "b"))
+    assert [len(a.journal.calls()), a.actions, a.faults.unused()] == [2, {}, []]
+    assert [len(b.journal.calls()), list(b.actions)] == [4, ["getinvoice"]]
