@@ -56,7 +56,7 @@ def read(server: MockServer, params: Mapping[str, object]) -> dict[str, Any]:
 
 
 def log(server: MockServer, clientid: int = 1) -> list[tuple[str, ...]]:
-    """Ask for a client's log, as its ids, dates, descriptions, amounts and relids."""
+    """Return the rows of a client's log: id, date, description, amount and relid."""
     server.profile = "live"
     body = read(server, {"action": "GetCredits", "clientid": clientid})
     return [tuple(credit.values()) for credit in body["credits"]["credit"]]
@@ -76,7 +76,7 @@ def log(server: MockServer, clientid: int = 1) -> list[tuple[str, ...]]:
 )
 @pytest.mark.parametrize("ask", [post, get])
 def test_add_credit(serve: Serve, ask: Callable[..., Answer], profile: str, kind: str, body: bytes) -> None:
-    """AddCredit answers the sum of the log, which then has the entry under the next id."""
+    """AddCredit returns the new balance and appends the entry under the next free id."""
     server = serve(LEDGER, profile=profile)
     answer = ask(server, {**ADD, "date": "2024-02-29", "responsetype": kind})
     assert answer.status == 200
@@ -103,7 +103,7 @@ def test_add_credit(serve: Serve, ask: Callable[..., Answer], profile: str, kind
     ],
 )
 def test_amount_and_type(serve: Serve, asked: dict[str, str], amount: str, balance: str) -> None:
-    """An amount is added, or with type=remove taken away, even below zero."""
+    """An amount is added, or subtracted with type=remove, even below zero."""
     server = serve(LEDGER)
     assert read(server, {**ADD, **asked}) == {"result": "success", "newbalance": balance}
     assert log(server)[-1][3] == amount
@@ -111,7 +111,7 @@ def test_amount_and_type(serve: Serve, asked: dict[str, str], amount: str, balan
 
 @pytest.mark.parametrize("asked", [{}, {"date": "", "type": ""}])
 def test_date_of_today(serve: Serve, asked: dict[str, str]) -> None:
-    """Without a date an entry has that of today, and without a description an empty one."""
+    """The date defaults to today, and the description to an empty text."""
     server = serve(LEDGER)
     before = datetime.date.today().isoformat()
     read(server, {"action": "AddCredit", "clientid": 2, "amount": "1", **asked})
@@ -153,7 +153,7 @@ NOT_AN_AMOUNT = "Amount must be in decimal format: ### or ###.##"
     ],
 )  # fmt: skip
 def test_add_credit_errors(serve: Serve, asked: dict[str, str], message: str) -> None:
-    """Each wrong parameter of AddCredit has its message, word for word, and adds nothing."""
+    """Each invalid parameter of AddCredit gets its documented message, and no entry is added."""
     server = serve(LEDGER)
     answer = post(server, {**ADD, **asked})
     assert answer.status == 200
@@ -162,12 +162,12 @@ def test_add_credit_errors(serve: Serve, asked: dict[str, str], message: str) ->
 
 
 def test_no_amount(serve: Serve) -> None:
-    """A call without any amount is told so."""
+    """A call without an amount is refused."""
     assert read(serve(LEDGER), {"action": "AddCredit", "clientid": 1})["message"] == "No Amount Provided"
 
 
 def test_order_of_add_credit_errors(serve: Serve) -> None:
-    """With everything wrong, the errors come in the order of the official page as one after the other is mended."""
+    """Errors are reported in the order of the official page, as the parameters are corrected one by one."""
     asked = {"action": "AddCredit", "type": "x", "clientid": "9", "adminid": "9", "amount": "", "date": "x"}
     mended = [
         ("type", "add"),
@@ -207,14 +207,14 @@ def test_order_of_add_credit_errors(serve: Serve) -> None:
     ],
 )
 def test_adminid(serve: Serve, fixtures: str, adminid: str, *, known: bool) -> None:
-    """An adminid is looked up in admins, and ignored when the fixtures have none."""
+    """An adminid is looked up in admins, and not checked when the fixtures have none."""
     server = serve(f"{fixtures}\nclients: [{{id: 1}}]")
     body = read(server, {"action": "AddCredit", "clientid": 1, "amount": 1, "adminid": adminid})
     assert body.get("message") == (None if known else "Admin ID Not Found")
 
 
 def test_nothing_is_written_to_a_file(serve: Serve, tmp_path: Path) -> None:
-    """AddCredit changes neither the file nor the loaded ledger, only what this server tells until its reset."""
+    """AddCredit changes neither the file nor the loaded ledger; its entries last until the server is reset."""
     path = tmp_path / "credits.yaml"
     path.write_text("clients: [{id: 1, credits: [{date: 2016-01-01, amount: 1}]}]")
     before = path.read_bytes()
@@ -228,7 +228,7 @@ def test_nothing_is_written_to_a_file(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_many_threads(serve: Serve) -> None:
-    """Calls from many threads lose no entry and give no id twice, and each read sees a whole log."""
+    """Concurrent calls lose no entry and use no id twice, and each read returns a consistent log."""
     server = serve(LEDGER, profile="live")
 
     def work(number: int) -> list[Decimal]:
@@ -342,7 +342,7 @@ def test_answer_in_fixtures(serve: Serve, profile: str, kind: str, body: str) ->
     ],
 )
 def test_which_answer(serve: Serve, asked: dict[str, object], expected: dict[str, object]) -> None:
-    """The first answer all of whose params are equal is given; without one, the built-in action's, or none."""
+    """The first answer whose params all match wins; without one, the built-in action answers, or none."""
     assert read(serve(ANSWERS, profile="live"), asked) == expected
 
 
@@ -371,7 +371,7 @@ def test_access_before_answers(serve: Serve) -> None:
 
 
 def test_function(serve: Serve) -> None:
-    """A function answers its action, in any case, with success unless it says otherwise, and stays usable."""
+    """A function answers its action, case-insensitively; the result defaults to success; the function stays callable."""
     server = serve(profile="live")
 
     @server.action("GetInvoices")
@@ -395,7 +395,7 @@ def test_function(serve: Serve) -> None:
 @pytest.mark.parametrize("kind", ["json", "xml", "nvp"])
 @pytest.mark.parametrize("profile", ["documented", "live"])
 def test_api_error(serve: Serve, profile: str, kind: str) -> None:
-    """An ApiError out of a function is answered as a built-in error is, with its status."""
+    """An ApiError raised by a function is answered like a built-in error, with its status."""
     server = serve(profile=profile)
 
     @server.action("Twin")
@@ -432,7 +432,7 @@ def test_function_that_passes_on(serve: Serve) -> None:
 
 
 def test_parameters_in_an_answer(serve: Serve) -> None:
-    """``{{name}}`` in a text is what the call sent, empty with advice if it sent nothing; ``{{{{`` is ``{{``."""
+    """``{{name}}`` in a text is replaced with the parameter, or with nothing and some advice; ``{{{{`` is ``{{``."""
     server = serve("""
 answers:
   - action: GetInvoice
@@ -451,7 +451,7 @@ answers:
 
 
 def test_sequence(serve: Serve) -> None:
-    """The results of a sequence are given one after the other, the last one again and again, until a reset."""
+    """The results of a sequence are returned in turn; the last one repeats until a reset."""
     server = serve("answers: [{action: GetInvoice, sequence: [{status: Unpaid}, {status: Paid}]}]")
     for _ in range(2):
         given = [read(server, {"action": "GetInvoice"}) for _ in range(3)]
@@ -474,7 +474,7 @@ def test_status_without_a_body(serve: Serve, status: int) -> None:
 
 
 def test_functions_come_first(serve: Serve) -> None:
-    """A function is asked before answers of the fixtures and built-in actions, until a reset takes it away."""
+    """A function takes precedence over fixtures and built-in actions until a reset removes it."""
     server = serve(ANSWERS, profile="live")
     for action in ("GetCredits", "AddCredit", "OpenTicket"):
         server.action(action)(lambda params: {"by": params["action"]})
@@ -489,7 +489,7 @@ def test_functions_come_first(serve: Serve) -> None:
     ids=["text", "object", "set", "nan"],
 )
 def test_function_that_is_wrong(serve: Serve, returned: Any) -> None:
-    """A function with a mistake is told in one line of text that names the action, and the server goes on."""
+    """An invalid return value is a 500 with one line of text that names the action, and the server keeps serving."""
     server = serve(profile="live")
     server.action("Broken")(lambda _params: returned)
     answer = post(server, {"action": "Broken", "responsetype": "json"})
@@ -505,7 +505,7 @@ def test_function_that_is_wrong(serve: Serve, returned: Any) -> None:
     "outcome", [ValueError("why"), AssertionError("unexpected"), pytest.fail.Exception("unexpected")]
 )
 def test_function_that_raises(serve: Serve, outcome: BaseException) -> None:
-    """What a function raises is told to the caller and kept for the test, pytest.fail included."""
+    """An exception in a function is a 500 to the caller and is kept for the test, pytest.fail included."""
     server = serve()
 
     @server.action("Broken")
@@ -521,7 +521,7 @@ def test_function_that_raises(serve: Serve, outcome: BaseException) -> None:
 
 @pytest.mark.parametrize("profile", ["documented", "live"])
 def test_result_first(serve: Serve, profile: str) -> None:
-    """The result stands first in an answer, wherever a function or the fixtures put it."""
+    """The result comes first in an answer, wherever a function or the fixtures put it."""
     server = serve("answers: [{action: A, result: {message: no, result: error}}]", profile=profile)
     server.action("B")(lambda _params: {"message": "no", "result": "error"})
     for action in "AB":
@@ -529,7 +529,7 @@ def test_result_first(serve: Serve, profile: str) -> None:
 
 
 def test_values_made_in_python(serve: Serve) -> None:
-    """Values made in Python mean what the same values from a file mean: actions in any case, addresses in any form."""
+    """Values constructed in Python are normalized like those from a file: the case of actions, the form of addresses."""
     server = serve(
         Ledger(
             access=Access(frozenset({"::ffff:127.0.0.1"})),
@@ -550,7 +550,7 @@ def test_values_made_in_python(serve: Serve) -> None:
 )
 @pytest.mark.parametrize("path", ["/hook", ENDPOINT])
 def test_expectations(serve: Serve, path: str, expected: dict[str, Any], body: str, content_type: str) -> None:
-    """An expectation answers what it matches, by its body too, and the API everything else."""
+    """An expectation answers the requests that it matches, by their body too; the API answers all others."""
     server = serve()
     server.expect_request(path, **expected).respond_with_data("expected")
     assert post(server, body, content_type=content_type, target=path).body == b"expected"
@@ -559,7 +559,7 @@ def test_expectations(serve: Serve, path: str, expected: dict[str, Any], body: s
 
 
 def test_expectations_and_bodies_that_are_refused(serve: Serve) -> None:
-    """An expectation does not make the API read what it refuses: a body over 1 MiB, and broken chunks."""
+    """With expectations, the API still refuses a body over 1 MiB and broken chunks."""
     server = serve()
     server.expect_request("/hook", data="x=1").respond_with_data("expected")
     head = request("POST", ENDPOINT, b"", f"Content-Type: {FORM}")
@@ -574,7 +574,7 @@ def test_expectations_and_bodies_that_are_refused(serve: Serve) -> None:
 
 
 def test_wrong_profile(serve: Serve) -> None:
-    """A profile that does not exist is refused wherever it is named, and the two that do are told."""
+    """An unknown profile is refused wherever it is given, with a message that lists the two profiles."""
     server = serve()
     for attempt in (
         lambda: MockServer(profile="Live"),

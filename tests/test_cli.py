@@ -147,7 +147,7 @@ def test_log(log: Path) -> None:
 
 
 def test_log_secrets(guarded: Path, log: Path) -> None:
-    """No secret stands in the access log, wherever it was sent and whatever came of it."""
+    """The access log contains no secret, wherever it was sent and whatever the answer was."""
     good = {"identifier": "D4j1dKYE3g40VROOPCGyJ9zRwP0ADJIv", "secret": "F1CKGXRIpylMfsrig3mwwdSdYUdLiFlo"}
     get, add = {"action": "GetCredits", "clientid": "1"}, {"action": "AddCredit", "clientid": "1"}
     with serving(log, str(guarded)) as server:
@@ -216,7 +216,7 @@ def test_log_colours(more: dict[str, str], coloured: bool) -> None:
 
 
 def test_log_plain(log: Path) -> None:
-    """The access log in a file has no colours, even when colours are wished for."""
+    """An access log in a file has no colours, even if colours are requested."""
     with serving(log, FORCE_COLOR="1", CLICOLOR_FORCE="1") as server:
         server.call(action="GetCredits", clientid="1")
         server.stop()
@@ -224,7 +224,7 @@ def test_log_plain(log: Path) -> None:
 
 
 def test_log_advice(log: Path) -> None:
-    """Each call's advice stands below its line."""
+    """The advice for a call follows its line."""
     with serving(log) as server:
         server.ask("POST", "/includes/api.php", '{"action": "GetCredits"}', {"Content-Type": "application/json"})
         lines = server.stop()
@@ -283,7 +283,7 @@ def test_log_file_unusable(tmp_path: Path) -> None:
 @on_posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals(number: signal.Signals, log: Path) -> None:
-    """SIGINT and SIGTERM end it with exit code 0, also while clients hold connections in every state."""
+    """SIGINT and SIGTERM end it with exit code 0, even with open connections in every state."""
     with serving(log) as server, contextlib.ExitStack() as held:
         for sent in (
             b"",
@@ -302,7 +302,7 @@ def test_signals(number: signal.Signals, log: Path) -> None:
 
 @on_posix
 def test_many_signals(log: Path) -> None:
-    """Signals that come thick and fast end it with exit code 0 all the same, until the very end."""
+    """Repeated signals end it with exit code 0 as well."""
     for _ in range(3):
         with serving(log) as server:
             flood = 0
@@ -315,7 +315,7 @@ def test_many_signals(log: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system does not tell what a process has open")
 def test_signals_while_loading(tmp_path: Path) -> None:
-    """Signals while fixtures are still loaded end it with exit code 0, too."""
+    """Signals while fixtures are being loaded end it with exit code 0, too."""
     pipe = tmp_path / "endless.yaml"
     os.mkfifo(pipe)
     writer = os.open(pipe, os.O_RDWR)  # so that reading it waits
@@ -355,7 +355,7 @@ def test_signal_in_background(log: Path) -> None:
 @on_posix
 @pytest.mark.parametrize("stderr", [">&-", ">/dev/full", "| true"])
 def test_stderr_gone(stderr: str) -> None:
-    """Calls are answered though the access log cannot be written."""
+    """Calls are answered even if the access log cannot be written."""
     if stderr == ">/dev/full" and not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     script = f'exec "$@" 2{stderr}' if stderr[0] == ">" else f'{{ exec "$@" 2>&1 >&3 {stderr}; }} 3>&1'
@@ -473,7 +473,7 @@ def test_wrong_usage(args: list[str]) -> None:
     ],
 )
 def test_empty(args: list[str]) -> None:
-    """An option or path that is empty, as an unset variable of a shell leaves it, is refused in one sentence."""
+    """An empty option or path, such as an unset shell variable leaves, is refused in one sentence."""
     done = run(*args)
     assert (done.returncode, done.stdout) == (2, "")
     last = done.stderr.splitlines()[-1]
@@ -519,7 +519,7 @@ def test_environment_yields(ledger: Path, log: Path) -> None:
 
 
 def test_path_with_blanks(tmp_path: Path) -> None:
-    """A path in the environment may hold blanks."""
+    """A path in the environment may contain spaces."""
     path = tmp_path / "my credits.yaml"
     path.write_text("clients: [{id: 1}]")
     assert run("check", WHMCS_MOCK_FIXTURES=str(path)).stdout == "ok: 1 file, 1 client, 0 credits\n"
@@ -529,7 +529,7 @@ def test_path_with_blanks(tmp_path: Path) -> None:
 
 
 def test_check(ledger: Path) -> None:
-    """Check counts what is fine."""
+    """Check counts what it has read."""
     done = run("check", str(ledger))
     assert (done.returncode, done.stdout, done.stderr) == (0, "ok: 2 files, 3 clients, 17 credits\n", "")
 
@@ -548,13 +548,13 @@ def test_check(ledger: Path) -> None:
     ],
 )
 def test_call(args: list[str], answer: str) -> None:
-    """Call prints the answer that a server would give."""
+    """Call prints the answer that a server would send."""
     done = run("call", "GetCredits", *args)
     assert (done.returncode, done.stdout.removesuffix("\n")) == (0, answer)
 
 
 def test_call_with_fixtures(ledger: Path, guarded: Path) -> None:
-    """Call takes fixtures by --fixtures, as often as wished, and their credentials as parameters."""
+    """Call takes any number of --fixtures, and credentials as parameters."""
     (ledger / "a.yaml").unlink()
     paths = [f"--fixtures={ledger}", "--fixtures", str(guarded)]
     login = ["username=admin", f"password={MD5}"]
@@ -563,7 +563,7 @@ def test_call_with_fixtures(ledger: Path, guarded: Path) -> None:
 
 
 def test_call_tells_why() -> None:
-    """Call tells on stderr why it is answered so, and the advice."""
+    """Call prints the reason for the answer and the advice on stderr."""
     first, *rest = run("call", "GetCredits", "clientid=7").stderr.splitlines()
     assert re.match("why: .*7", first)
     assert all(line.startswith("advice: ") for line in rest)
@@ -571,7 +571,7 @@ def test_call_tells_why() -> None:
 
 
 def test_call_secrets(guarded: Path) -> None:
-    """Call tells no secret on stderr."""
+    """Call prints no secret on stderr."""
     for secret in SECRETS:
         done = run("call", secret, "username=admin", f"password={secret}", f"{secret}=1", "--fixtures", str(guarded))
         assert secret not in done.stderr
@@ -592,7 +592,7 @@ OUTPUTS = [
 @on_posix
 @pytest.mark.parametrize("args", OUTPUTS)
 def test_output_closed(args: list[str]) -> None:
-    """A reader who goes away, as head does, is exit code 4 and one sentence."""
+    """A reader that closes the pipe, such as head, is exit code 4 and one sentence."""
     with subprocess.Popen(
         [*COMMAND, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=environment()
     ) as process:
@@ -674,7 +674,7 @@ def on_terminal(*args: str, stderr: bool = False) -> str:
 @on_posix
 @pytest.mark.parametrize("command", [["check"], ["serve", "--port", "0"]])
 def test_caret(command: list[str], tmp_path: Path) -> None:
-    """On a terminal each problem has its line of the file, with a caret where it is; elsewhere it has not."""
+    """On a terminal, and only there, each problem is shown with its source line and a caret."""
     path = tmp_path / "broken.yaml"
     path.write_text(BROKEN)
     first, line, caret, second, other, below = on_terminal(
@@ -784,7 +784,7 @@ def test_help_environment() -> None:
 
 
 def test_health(log: Path, free_port: int) -> None:
-    """Health is exit code 0 for a server that is well, by whatever URL of it, or its host and port."""
+    """Health is exit code 0 for a healthy server, by any URL of it, or by host and port."""
     with serving(log, "--port", str(free_port)) as server:
         base = server.url.removesuffix("/includes/api.php")
         urls = [
@@ -827,7 +827,7 @@ def test_health_unreachable(log: Path, free_port: int) -> None:
     "url", ["ftp://127.0.0.1", "http://", "http://[", "http://127.0.0.1:99999", "http://127.0.0.1:x", "a b"]
 )
 def test_health_wrong_url(url: str) -> None:
-    """What is no URL is wrong usage, however long it is to wait."""
+    """An invalid URL is wrong usage, whatever --wait says."""
     done = run("health", url, "--wait", "20")
     assert (done.returncode, done.stdout) == (2, "")
     assert url in done.stderr

@@ -1,4 +1,4 @@
-"""What is written is read back, and gives what was to be told; PHP writes the same."""
+"""Answers in JSON, XML and NVP: they read back unchanged, and PHP writes the same bytes."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ needs_php = pytest.mark.skipif(shutil.which("php") is None, reason="PHP is not i
 
 
 def written(client: Client, response_type: str, profile: Any) -> bytes:
-    """Write what GetCredits answers for a client."""
+    """Return what GetCredits answers for a client."""
     return encode(credit_log(client), response_type, profile, "GetCredits")
 
 
 def told(client: Client) -> dict[str, Any]:
-    """Say what an answer of GetCredits must tell, every scalar as text."""
+    """Return the expected content of GetCredits, with every scalar as text."""
     credits = [
         [str(credit.id), credit.date.isoformat(), credit.description, f"{credit.amount + 0:.2f}", str(credit.relid)]
         for credit in client.credits
@@ -85,7 +85,7 @@ def told(client: Client) -> dict[str, Any]:
 
 
 def unflattened(flat: dict[str, str]) -> dict[str, Any]:
-    """Read the bracket keys of GetCredits back."""
+    """Return the nested form of the bracket keys of GetCredits."""
     body: dict[str, Any] = {key: flat.pop(key) for key in ("result", "totalresults", "clientid")}
     flat.pop("credits", None)
     credits: list[dict[str, str]] = [{} for _ in range(int(body["totalresults"]))]
@@ -97,7 +97,7 @@ def unflattened(flat: dict[str, str]) -> dict[str, Any]:
 
 
 def in_order(body: Any) -> str:
-    """Write a value so that the order of its keys and the types of its scalars count in a comparison."""
+    """Serialize a value so that comparing it includes the order of keys and the types of scalars."""
     return json.dumps(body, indent=1)
 
 
@@ -128,7 +128,7 @@ def test_live_json(client: Client) -> None:
 @quick
 @given(clients, profiles)
 def test_xml(client: Client, profile: str) -> None:
-    """XML is well-formed and holds every text, with what XML forbids replaced."""
+    """XML is well-formed and holds every text, with forbidden characters replaced."""
     root = ET.fromstring(written(client, "xml", profile))
     assert (root.tag, [child.tag for child in root]) == (
         "whmcsapi",
@@ -145,7 +145,7 @@ def test_xml(client: Client, profile: str) -> None:
 @quick
 @given(clients, profiles)
 def test_nvp(client: Client, profile: str) -> None:
-    """NVP holds every text unharmed."""
+    """NVP holds every text unchanged."""
     text = written(client, "nvp", profile).decode()
     pairs = re.split(r";(?=(?:totalresults|clientid|credits(?:\[credit]\[\d+]\[\w+])?)=)", text)
     flat = dict(pair.split("=", 1) for pair in pairs)
@@ -171,7 +171,7 @@ def test_surrogates(kind: str, text: str, profile: str) -> None:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[MockServer]:
-    """Give one server, whose ledger each example replaces."""
+    """Provide one server, whose ledger each example replaces."""
     with MockServer(Ledger()) as server:
         yield server
 
@@ -180,7 +180,7 @@ def server() -> Iterator[MockServer]:
 @given(st.binary(max_size=30), profiles)
 @pytest.mark.parametrize("kind", ["json", "xml", "nvp"])
 def test_text_from_a_form(server: MockServer, kind: str, data: bytes, profile: str) -> None:
-    """Any bytes a form brings as a description come back, broken UTF-8 as replacement characters."""
+    """Any bytes sent as a description are returned, with invalid UTF-8 as replacement characters."""
     server.reset(Ledger([Client(1)]), profile=profile)
     escaped = "".join(f"%{byte:02x}" for byte in data)
     added = post(server, f"action=AddCredit&clientid=1&amount=1.00&description={escaped}&responsetype={kind}")
@@ -299,7 +299,7 @@ def test_flat_actions(action: str) -> None:
 
 
 def test_flat_of_the_callers_choice() -> None:
-    """What the caller says about an answer overrules the names of the flat actions, in the documented profile."""
+    """``flat`` overrides the list of flat actions, in the documented profile."""
     assert encode(INVOICES, "json", "documented", "GetInvoices", flat=True) == FLAT
     assert encode(INVOICES, "json", "documented", "GetCredits", flat=False) == NESTED
     assert encode(INVOICES, "json", "live", "GetInvoices", flat=True) == COMPACT
@@ -336,7 +336,7 @@ def test_flat_of_the_callers_choice() -> None:
     ],
 )
 def test_empty(value: Any, action: str, documented: str, live: str, nvp: str, xml: str) -> None:
-    """What is empty stays as it is in nested JSON, save that no credits are an empty text; flat JSON leaves it out."""
+    """Empty values are kept in nested JSON, except that no credits is an empty text; flat JSON omits them."""
     body = {"x": value}
     assert encode(body, "json", "documented", action).decode() == documented
     assert encode(body, "json", "live", action).decode() == live
@@ -388,7 +388,7 @@ def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
 @quick
 @given(bodies, profiles)
 def test_any_body_in_nested_json(body: dict[str, Any], profile: Any) -> None:
-    """Nested JSON is read back as the same mappings, lists, texts, numbers, true, false and null."""
+    """Nested JSON reads back as the same mappings, lists, texts, numbers, true, false and null."""
     text = encode(body, "json", profile, "GetInvoices").decode("ascii")
     assert in_order(json.loads(text)) == in_order(plain(body))
 
@@ -396,7 +396,7 @@ def test_any_body_in_nested_json(body: dict[str, Any], profile: Any) -> None:
 @quick
 @given(bodies)
 def test_any_body_in_flat_json(body: dict[str, Any]) -> None:
-    """Flat JSON is read back as the same texts under the same names, without what is empty."""
+    """Flat JSON reads back as the same texts under the same names, without empty values."""
     flat = json.loads(encode({"top": body}, "json", "documented", "GetProject"))
     found = [(tuple(re.split(r"\]?\[", key.removesuffix("]"))), text) for key, text in flat.items()]
     assert found == [(path, text) for path, text in leaves({"top": body}) if text is not None]
@@ -405,7 +405,7 @@ def test_any_body_in_flat_json(body: dict[str, Any]) -> None:
 @quick
 @given(bodies, profiles)
 def test_any_body_in_xml(body: dict[str, Any], profile: Any) -> None:
-    """XML is well-formed whatever the names are, and holds the same texts in the same order."""
+    """XML is well-formed for any names, and holds the same texts in the same order."""
     root = ET.fromstring(encode({"top": body}, "xml", profile, "GetInvoices"))
     found = [element.text or "" for element in root.iter() if not len(element)]
     texts = [re.sub(NOT_XML, "\ufffd", text or "") for _, text in leaves({"top": body})]
@@ -431,7 +431,7 @@ def test_xml_names(name: Any, tag: str) -> None:
     "value", [object(), {1}, b"text", 1j, datetime.time(1)], ids=lambda value: type(value).__name__
 )
 def test_types_that_no_answer_holds(kind: str, value: Any) -> None:
-    """A value of another type is a TypeError that names the type."""
+    """A value of any other type raises a TypeError that names the type."""
     for profile, action in (("documented", "GetCredits"), ("documented", "GetInvoices"), ("live", "GetInvoices")):
         with pytest.raises(TypeError, match=f"not {type(value).__name__}$"):
             encode({"a": [value]}, kind, profile, action)  # type: ignore[arg-type]
@@ -442,7 +442,7 @@ def test_types_that_no_answer_holds(kind: str, value: Any) -> None:
     "value", [float("nan"), float("inf"), -float("inf"), Decimal("NaN"), Decimal("Infinity")], ids=repr
 )
 def test_numbers_that_are_not_finite(kind: str, value: Any) -> None:
-    """A number that is not finite is a ValueError that names it."""
+    """A number that is not finite raises a ValueError that names it."""
     for profile, action in (("documented", "GetCredits"), ("documented", "GetInvoices"), ("live", "GetInvoices")):
         with pytest.raises(ValueError, match=f"an answer cannot hold {value}"):
             encode({"a": {"b": value}}, kind, profile, action)  # type: ignore[arg-type]
@@ -485,7 +485,7 @@ FLOATS = [
 
 @pytest.mark.parametrize(("value", "in_json", "in_text"), FLOATS)
 def test_floats(value: float, in_json: str, in_text: str) -> None:
-    """A float in nested JSON is written as PHP's json_encode does, elsewhere as its echo does."""
+    """A float is written like PHP's json_encode in nested JSON, and like its echo elsewhere."""
     for profile in ("documented", "live"):
         assert encode([value], "json", profile).decode().strip("[]\n ") == in_json
     assert encode({"a": value}, "json", "documented", "GetCredits").decode() == f'{{\n    "a": "{in_text}"\n}}'
@@ -494,7 +494,7 @@ def test_floats(value: float, in_json: str, in_text: str) -> None:
 
 
 def php(code: str, lines: list[bytes]) -> list[bytes]:
-    """Give each line to PHP code that puts its answer to ``$line`` into ``$out``."""
+    """Run PHP code that sets ``$out`` from ``$line``, once for each line."""
     loop = f"while ($line = fgets(STDIN)) {{ $line = base64_decode($line); {code} echo base64_encode($out), PHP_EOL; }}"
     encoded = b"".join(base64.b64encode(line) + b"\n" for line in lines)
     run = subprocess.run(["php", "-n", "-r", loop], input=encoded, capture_output=True, check=True)
@@ -502,7 +502,7 @@ def php(code: str, lines: list[bytes]) -> list[bytes]:
 
 
 def php_writes(bodies: list[bytes], profile: str) -> list[bytes]:
-    """Let PHP decode JSON bodies, and encode them anew."""
+    """Return JSON bodies decoded and encoded again by PHP."""
     return php(
         f"$out = json_encode(json_decode($line, false, 512, JSON_THROW_ON_ERROR), {PHP_FLAGS[profile]});", bodies
     )

@@ -1,4 +1,4 @@
-"""Which of the sources answers a call, and what is said when none does."""
+"""Which source answers a call, and the reason given when none does."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def source(mock: WhmcsMock, action: str, **params: object) -> str:
 
 
 def test_order(mock: WhmcsMock) -> None:
-    """A function answers before the fixtures, these before a built-in action, that before a page; then nothing does."""
+    """Functions come before fixtures, fixtures before built-in actions, and those before pages."""
     assert source(mock, "GetCredits", clientid=7) == "answers"
     assert source(mock, "GetCredits", clientid=8) == "Client ID Not Found"
     assert source(mock, "GetVoucher") == "page"
@@ -60,7 +60,7 @@ def test_order(mock: WhmcsMock) -> None:
 
 
 def test_passed_on_by_a_function(mock: WhmcsMock) -> None:
-    """A function's own name is no hint for a call that the function passes on and nothing else answers."""
+    """An unanswered call that a function passed on is not hinted at that function's own name."""
     mock.action("GetTint")(lambda _params: None)
     assert source(mock, "GetTint") == "Command Not Found"
     assert "did you mean" not in mock.calls[-1].why
@@ -76,13 +76,13 @@ def test_passed_on_by_a_function(mock: WhmcsMock) -> None:
     ],
 )
 def test_did_you_mean(mock: WhmcsMock, params: dict[str, str], hint: str) -> None:
-    """A call that nothing answers is told what comes nearest in its reason, and nothing of it in the answer."""
+    """The reason for an unanswered call names the nearest match; the answer does not."""
     answer = post(mock.server, {**params, "responsetype": "json"})
     assert json.loads(answer.body) == {"result": "error", "message": "Command Not Found"}
     assert hint in mock.calls[-1].why
 
 
 def test_status_in_place_of_a_result(mock: WhmcsMock) -> None:
-    """An answer that says status in place of result gets no result added."""
+    """No result is added to an answer that has a status."""
     answer = post(mock.server, {"action": "GetEmails", "responsetype": "json"})
     assert json.loads(answer.body) == {"status": "error", "reason": "none"}

@@ -1,4 +1,4 @@
-"""Reloading: when a file changes or SIGHUP comes, all of it or nothing, and no call is lost."""
+"""Reloading on a changed file or SIGHUP: all or nothing, and no call is lost."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def clients(server: Server, world: str = "") -> list[int]:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Give a fixture file with the client 1."""
+    """Provide a fixture file with client 1."""
     path = tmp_path / "fixtures" / "clients.yaml"
     path.parent.mkdir()
     write(path, 1)
@@ -59,7 +59,7 @@ def log(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("folder", [False, True])
 def test_reload(folder: bool, file: Path, log: Path) -> None:
-    """A changed file is served in all worlds within seconds, additions go, calls stay, and one line says so."""
+    """A changed file is reloaded in all worlds and logged in one line; additions are dropped, calls are kept."""
     with serving(log, str(file.parent if folder else file)) as server:
         for world in ("", "/world/a"):
             server.ask("POST", f"{world}/_mock/fixtures", "clients: [{id: 8}]")
@@ -75,7 +75,7 @@ def test_reload(folder: bool, file: Path, log: Path) -> None:
 
 
 def test_new_and_removed_files(file: Path, log: Path) -> None:
-    """In a folder, new files are read and removed ones forgotten; files that are no fixtures are not looked at."""
+    """In a folder, new files are loaded and removed ones dropped; other files are ignored."""
     with serving(log, str(file.parent)) as server:
         (file.parent / ".clients.yaml.swp").write_text("x")
         (file.parent / "notes.txt").write_text("x")
@@ -89,7 +89,7 @@ def test_new_and_removed_files(file: Path, log: Path) -> None:
 
 
 def test_bad_reload(file: Path, log: Path) -> None:
-    """A wrong file keeps the last good set: health stays 200 with the problems, which are printed, until it is mended."""
+    """An invalid file keeps the last good fixtures; health stays 200 and lists the problems until they are fixed."""
     with serving(log, str(file)) as server:
         server.ask("POST", "/_mock/fixtures", "clients: [{id: 8}]")
         file.write_text("clients:\n  - id: 0\n  - {id: 2, name: Ada}\n")
@@ -106,7 +106,7 @@ def test_bad_reload(file: Path, log: Path) -> None:
 
 
 def test_missing(file: Path, log: Path) -> None:
-    """A file that goes is a problem until it is back."""
+    """A removed file is a problem until it exists again."""
     with serving(log, str(file)) as server:
         file.unlink()
         [problem] = eventually(lambda: health(server)["problems"])
@@ -117,7 +117,7 @@ def test_missing(file: Path, log: Path) -> None:
 
 
 def test_half_written(file: Path, log: Path) -> None:
-    """A file that is half written is read again before it is called bad."""
+    """A half-written file is read again before problems are reported."""
     with serving(log, str(file)) as server:
         for number in range(2, 5):
             with file.open("w") as half:
@@ -134,7 +134,7 @@ def test_half_written(file: Path, log: Path) -> None:
 @on_posix
 @pytest.mark.parametrize("watch", [[], ["--no-watch"]])
 def test_sighup(watch: list[str], file: Path, log: Path) -> None:
-    """SIGHUP reloads at once, also what looks as before, and with --no-watch."""
+    """SIGHUP reloads at once, even unchanged files and with --no-watch."""
     with serving(log, str(file), *watch) as server:
         before = file.stat()
         server.ask("POST", "/_mock/fixtures", "clients: [{id: 8}]")
@@ -160,7 +160,7 @@ def test_sighup_without_files(log: Path) -> None:
 
 
 def test_no_watch(file: Path, log: Path, tmp_path: Path) -> None:
-    """With --no-watch a changed file is not looked at."""
+    """With --no-watch, a changed file is not reloaded."""
     with serving(log, str(file), "--no-watch") as server, serving(tmp_path / "other", str(file)) as other:
         write(file, 1, 2)
         eventually(lambda: clients(other) == [1, 2])
@@ -189,7 +189,7 @@ def test_many_problems(file: Path, log: Path) -> None:
 
 @on_posix
 def test_terminal_closed(file: Path) -> None:
-    """The SIGHUP of a terminal that is closed ends it."""
+    """The SIGHUP of a closed terminal ends the server."""
     ours, theirs = os.openpty()
     code = (
         "import os, sys; os.setsid(); os.close(os.open(os.ttyname(2), os.O_RDWR)); os.execv(sys.argv[1], sys.argv[1:])"

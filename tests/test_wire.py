@@ -1,4 +1,4 @@
-"""What stands on the wire, byte for byte, read from a socket."""
+"""Responses on the wire, byte for byte, read from a socket."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ ADMIN_HASH = md5(b"hunter2").hexdigest()
 
 
 def describing(*descriptions: str) -> Ledger:
-    """Make a ledger whose client 1 has a credit for each description."""
+    """Return a ledger whose client 1 has one credit per description."""
     return Ledger([Client(1, [Credit(i, "2016-01-01", text, "1.00") for i, text in enumerate(descriptions, 1)])])
 
 
 def message(answer: Answer) -> str:
-    """Read the message of an error in JSON, which has nothing else than it and the result."""
+    """Return the message of a JSON error, which holds the result and the message only."""
     body = json.loads(answer.body)
     assert list(body) == ["result", "message"]
     assert body["result"] == "error"
@@ -127,7 +127,7 @@ def test_content_type(serve: Serve, profile: str, kind: str, content_type: str) 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_cache_headers(serve: Serve, kind: str) -> None:
-    """The live profile forbids caches in three headers, the documented one has none of them."""
+    """The live profile sends three headers against caching, the documented one none of them."""
     headers = {
         "expires": "Thu, 19 Nov 1981 08:52:00 GMT",
         "cache-control": "no-store, no-cache, must-revalidate",
@@ -168,7 +168,7 @@ def test_no_credits_in_xml(serve: Serve, profile: str) -> None:
 @pytest.mark.parametrize("asked", [{}, {"responsetype": ""}, {"responsetype": "yaml"}, {"responsetype": "jsonp"}])
 @pytest.mark.parametrize(("profile", "body"), [("documented", DOCUMENTED), ("live", NVP)])
 def test_default_response_type(serve: Serve, profile: str, body: bytes, asked: dict[str, str]) -> None:
-    """Without a response type that exists, the documented profile answers JSON and the live one NVP."""
+    """Without a valid response type, the documented profile answers JSON and the live one NVP."""
     assert post(serve(profile=profile), {**GET_CREDITS, **asked}).body == body
 
 
@@ -176,12 +176,12 @@ def test_default_response_type(serve: Serve, profile: str, body: bytes, asked: d
     ("asked", "body"), [("JSON", DOCUMENTED), ("Json", DOCUMENTED), ("XML", XML), ("xMl", XML), ("NVP", NVP)]
 )
 def test_response_type_in_any_case(serve: Serve, asked: str, body: bytes) -> None:
-    """The response type is read in any case."""
+    """The response type is case-insensitive."""
     assert post(serve(), {**GET_CREDITS, "responsetype": asked}).body == body
 
 
 def test_profile_changes_while_running(serve: Serve) -> None:
-    """A running server changes its profile between two requests of one connection."""
+    """The profile can be changed between two requests of one connection."""
     server = serve()
     asked = request("GET", f"{ENDPOINT}?action=GetCredits&clientid=1&responsetype=json")
     with Connection(server) as connection:
@@ -212,7 +212,7 @@ def test_profile_changes_while_running(serve: Serve) -> None:
 )
 @pytest.mark.parametrize("profile", PROFILES)
 def test_json_escapes(serve: Serve, profile: str, text: str, documented: bytes, live: bytes) -> None:
-    """Text in JSON is escaped as PHP's json_encode does by default, and in the live profile as an install was seen to."""
+    """JSON is escaped like PHP's json_encode by default, and in the live profile like a recorded installation."""
     body = post(serve(describing(text), profile=profile), {**GET_CREDITS, "responsetype": "json"}).body
     around = rb'description]": "%b",' if profile == "documented" else rb'"description":"%b",'
     assert around % (documented if profile == "documented" else live) in body
@@ -232,7 +232,7 @@ def test_json_escapes(serve: Serve, profile: str, text: str, documented: bytes, 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("profile", PROFILES)
 def test_amount(serve: Serve, profile: str, kind: str, amount: str, written: str) -> None:
-    """An amount has two decimals and is exact, however it stands in the fixtures."""
+    """An amount is exact and has two decimals, however it is written in the fixtures."""
     server = serve(f"clients: [{{id: 1, credits: [{{date: 2016-01-01, amount: {amount}}}]}}]", profile=profile)
     body = post(server, {**GET_CREDITS, "responsetype": kind}).body.decode()
     found = re.search(r"""amount(?:\]?": ?"|>|\]=)([^"<;]*)""", body)
@@ -241,7 +241,7 @@ def test_amount(serve: Serve, profile: str, kind: str, amount: str, written: str
 
 
 def test_no_paging(serve: Serve) -> None:
-    """All entries are told, whatever limits are asked for."""
+    """All entries are returned, in order, whatever limits are sent."""
     server = serve(describing(*map(str, range(250))))
     body = json.loads(post(server, {**GET_CREDITS, "limitstart": 5, "limitnum": 1}).body)
     assert body["totalresults"] == "250"
@@ -264,7 +264,7 @@ def test_no_paging(serve: Serve) -> None:
     ],
 )
 def test_endpoint(serve: Serve, path: str) -> None:
-    """Any path that ends in /includes/api.php is the API, without a redirect."""
+    """Any path ending in /includes/api.php is the API, without a redirect."""
     answer = post(serve(), GET_CREDITS, target=path.encode())
     assert (answer.status, answer.body) == (200, DOCUMENTED)
 
@@ -287,7 +287,7 @@ def test_endpoint(serve: Serve, path: str) -> None:
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "OPTIONS"])
 def test_other_paths(serve: Serve, method: str, path: bytes) -> None:
-    """A path that is not the API's is 404, with one line of text naming the endpoint."""
+    """Any other path is 404, with one line of text that names the endpoint."""
     with Connection(serve()) as connection:
         answer = connection.ask(request(method, path))
     assert answer.status == 404
@@ -296,7 +296,7 @@ def test_other_paths(serve: Serve, method: str, path: bytes) -> None:
 
 
 def test_everything_in_the_query(serve: Serve) -> None:
-    """A GET with everything in the query string is answered as a POST is."""
+    """A GET with everything in the query string is answered like a POST."""
     assert get(serve(), GET_CREDITS).body == DOCUMENTED
     assert get(serve(), {**GET_CREDITS, "responsetype": "xml"}).body == XML
 
@@ -328,7 +328,7 @@ def test_action_in_the_query_only(serve: Serve) -> None:
     ],
 )
 def test_query_and_body_are_merged(serve: Serve, query: str, body: str, expected: bytes) -> None:
-    """Of a parameter given twice the last counts, and one in the body hides one in the query."""
+    """The last of repeated parameters counts, and the body overrides the query."""
     action = "" if "action" in query else "action=GetCredits&"
     where = {"target": f"{ENDPOINT}?{action}{query}"}
     if "action=" in query:
@@ -353,7 +353,7 @@ def test_multipart_body(serve: Serve, suffix: str) -> None:
 
 
 def test_multipart_body_with_a_file(serve: Serve) -> None:
-    """File parts of a multipart body are ignored, also one that has the name of a parameter."""
+    """File parts of a multipart body are ignored, even one named like a parameter."""
     body, content_type = multipart(action="GetCredits", clientid="1")
     name = b'Content-Disposition: form-data; name="clientid"; filename="%b"\r\nContent-Type: text/plain\r\n\r\n2\r\n'
     files = b"".join(b"--frontier\r\n" + name % file for file in (b"a.txt", b""))
@@ -376,7 +376,7 @@ def test_multipart_body_with_a_file(serve: Serve) -> None:
     ],
 )
 def test_odd_parts_do_no_harm(serve: Serve, disposition: bytes) -> None:
-    """A part without a usable name or type takes nothing from the others."""
+    """A part without a usable name or type does not affect the others."""
     body, content_type = multipart(action="GetCredits", clientid="1")
     odd = b"--frontier\r\n" + disposition + b"\r\nvalue\r\n"
     server = serve()
@@ -404,7 +404,7 @@ def test_odd_parts_do_no_harm(serve: Serve, disposition: bytes) -> None:
     ],
 )
 def test_other_bodies(serve: Serve, body: bytes, content_type: str) -> None:
-    """JSON, any other body that is no form, and a broken form have no parameters."""
+    """JSON, any other body that is not a form, and a malformed form have no parameters."""
     answer = post(serve(), body, content_type=content_type)
     assert (answer.status, answer.body) == (400, NO_ACTION)
 
@@ -420,7 +420,7 @@ def test_body_of_a_get(serve: Serve) -> None:
 
 @pytest.mark.parametrize("action", ["GetCredits", "getcredits", "GETCREDITS", "gEtCrEdItS"])
 def test_action_in_any_case(serve: Serve, action: str) -> None:
-    """The name of an action is read in any case, and told in XML in lower case."""
+    """The name of an action is case-insensitive, and in lower case in XML."""
     assert post(serve(), {"action": action, "clientid": 1, "responsetype": "xml"}).body == XML
 
 
@@ -433,7 +433,7 @@ def test_unknown_parameters(serve: Serve) -> None:
 
 
 def test_array_parameters(serve: Serve) -> None:
-    """An array parameter comes with its brackets, encoded or not."""
+    """An array parameter keeps the brackets in its name, percent-encoded or not."""
     server = serve()
     server.action("Echo")(lambda params: {key: value for key, value in params.items() if key.startswith("key")})
     answer = post(server, "action=Echo&key[0]=a&key%5B1%5D=b&key[x][y]=%C3%A9&responsetype=nvp")
@@ -441,7 +441,7 @@ def test_array_parameters(serve: Serve) -> None:
 
 
 def test_bytes_that_are_not_encoded(serve: Serve) -> None:
-    """UTF-8 that a client does not percent-encode, as curl sends a query, is read as if it were."""
+    """Raw UTF-8, which curl sends in a query, is read as if it were percent-encoded."""
     server = serve()
     server.action("Echo")(lambda params: {"é": params.get("é", "")})
     for target in (
@@ -455,7 +455,7 @@ def test_bytes_that_are_not_encoded(serve: Serve) -> None:
 @pytest.mark.parametrize("clientid", ["1", "01", "0001", " 1", "1 ", " 1 ", "\t1\r\n", "1.0", "1.00", "01.000"])
 @pytest.mark.parametrize(("profile", "expected"), [("documented", DOCUMENTED), ("live", LIVE)])
 def test_clientid(serve: Serve, profile: str, expected: bytes, clientid: str) -> None:
-    """Zeros before, an all-zero fraction and white space do not change a clientid; the answer has the ledger's own."""
+    """Leading zeros, an all-zero fraction and white space are ignored in a clientid; the answer has the fixtures' number."""
     answer = post(serve(profile=profile), {**GET_CREDITS, "clientid": clientid, "responsetype": "json"})
     assert (answer.status, answer.body) == (200, expected)
 
@@ -469,14 +469,14 @@ def test_clientid(serve: Serve, profile: str, expected: bytes, clientid: str) ->
 )  # fmt: skip
 @pytest.mark.parametrize("kind", KINDS)
 def test_malformed_clientid(serve: Serve, kind: str, clientid: str | None) -> None:
-    """Any other clientid, and none, is Client ID Not Found."""
+    """Any other clientid, or a missing one, is Client ID Not Found."""
     asked = {"action": "GetCredits", "responsetype": kind, "clientid": clientid}
     answer = post(serve(), {key: value for key, value in asked.items() if value is not None})
     assert (answer.status, answer.body) == (200, error("Client ID Not Found", kind, "documented", "getcredits"))
 
 
 def error(text: str, kind: str, profile: str, action: str) -> bytes:
-    """Write the error body of a message without special characters."""
+    """Return the body of an error whose message has no special characters."""
     if kind == "xml":
         asked = f"<action>{action}</action>\n" if action else ""
         return (
@@ -494,7 +494,7 @@ def error(text: str, kind: str, profile: str, action: str) -> bytes:
 
 
 def test_connection_is_kept(serve: Serve) -> None:
-    """One connection takes call after call, also when they are sent ahead, until one says close."""
+    """A connection is kept, for pipelined requests too, until a request says close."""
     one = request("POST", ENDPOINT, b"action=GetCredits&clientid=1", f"Content-Type: {FORM}")
     other = request("GET", f"{ENDPOINT}?action=GetCredits&clientid=2")
     with Connection(serve()) as connection:
@@ -507,7 +507,7 @@ def test_connection_is_kept(serve: Serve) -> None:
 
 
 def test_http_1_0(serve: Serve) -> None:
-    """An HTTP/1.0 client gets its answer and the end of the connection."""
+    """An HTTP/1.0 client gets its answer, and the connection is closed."""
     with Connection(serve()) as connection:
         answer = connection.ask(f"GET {ENDPOINT}?action=GetCredits&clientid=1 HTTP/1.0\r\n\r\n".encode())
         assert answer.body == DOCUMENTED
@@ -532,7 +532,7 @@ CHUNKED = request("POST", f"{ENDPOINT}?action=GetCredits").replace(
     ids=["one", "upper case", "zeros", "many", "extension", "trailers"],
 )
 def test_chunked_body(serve: Serve, chunks: bytes) -> None:
-    """A chunked body is read, with extensions and trailers as RFC 9112 has them, and the connection kept."""
+    """A chunked body with extensions and trailers (RFC 9112) is read, and the connection is kept."""
     with Connection(serve()) as connection:
         assert connection.ask(CHUNKED + chunks).body == DOCUMENTED
         assert connection.ask(CHUNKED + chunks).body == DOCUMENTED
@@ -542,7 +542,7 @@ def test_chunked_body(serve: Serve, chunks: bytes) -> None:
     "chunks", [b"zz\r\n", b"-1\r\n", b"\r\n", b"a\r\nclientid=1x", b"1\r\n\r\n\r\n", b"5;" + b"x" * 10_000_000]
 )
 def test_broken_chunks(serve: Serve, chunks: bytes) -> None:
-    """A wrongly chunked body is refused in one line."""
+    """A body with malformed chunks is refused with one line of text."""
     server = serve()
     with Connection(server) as connection:
         connection.send(CHUNKED)
@@ -559,7 +559,7 @@ def test_broken_chunks(serve: Serve, chunks: bytes) -> None:
     "chunks", [b"", b"a", b"a\r\nclientid", b"ffffffff\r\n", b"ffffffff\r\nabc", b"a\r\nclientid=1\r\n0\r\n"]
 )
 def test_chunks_that_break_off(serve: Serve, chunks: bytes) -> None:
-    """A client that goes away in the middle of a chunked body harms nobody."""
+    """A client that disconnects in the middle of a chunked body does not affect others."""
     server = serve()
     with Connection(server) as connection:
         connection.send(CHUNKED + chunks)
@@ -582,7 +582,7 @@ def test_expect_continue(serve: Serve) -> None:
 
 @pytest.mark.parametrize("target", [f"{ENDPOINT}?action=GetCredits&clientid=1", ENDPOINT, "/"])
 def test_head(serve: Serve, target: str) -> None:
-    """HEAD has the head of the GET and no body, and the connection goes on."""
+    """HEAD returns the headers of the GET without a body, and the connection is kept."""
     with Connection(serve()) as connection:
         full = connection.ask(request("GET", target))
         head = connection.ask(request("HEAD", target), head_only=True)
@@ -593,7 +593,7 @@ def test_head(serve: Serve, target: str) -> None:
 
 
 def test_options(serve: Serve) -> None:
-    """OPTIONS names the methods."""
+    """OPTIONS lists the methods."""
     with Connection(serve()) as connection:
         answer = connection.ask(request("OPTIONS"))
     assert answer.status == 200
@@ -614,7 +614,7 @@ def test_other_methods(serve: Serve, method: str) -> None:
 @pytest.mark.parametrize("target", [ENDPOINT, f"{ENDPOINT}?action=GetCredits"])
 @pytest.mark.parametrize("length", [1024 * 1024 + 1, 10**12, 10**30])
 def test_too_large(serve: Serve, target: str, expect: list[str], length: int) -> None:
-    """A body over 1 MiB is refused before it is read, and not asked for by 100 Continue."""
+    """A body over 1 MiB is refused before it is read, and without 100 Continue."""
     head = request("POST", target, b"", f"Content-Type: {FORM}", *expect)
     with Connection(serve()) as connection:
         answer = connection.ask(head.replace(b"Content-Length: 0", b"Content-Length: %d" % length))
@@ -660,7 +660,7 @@ def test_largest_body(serve: Serve, *, chunked: bool) -> None:
     ids=lambda data: ascii(data[:60]),
 )
 def test_broken_http(serve: Serve, data: bytes) -> None:
-    """What is not HTTP is refused in one line of text, and the next client is served."""
+    """Data that is not HTTP is refused with one line of text, and the next client is served."""
     server = serve()
     with Connection(server) as connection:
         answer = connection.ask(data)
@@ -694,7 +694,7 @@ def test_broken_http(serve: Serve, data: bytes) -> None:
 def test_errors(
     serve: Serve, *, fixtures: str | None, asked: dict[str, Any], status: int, text: str, profile: str, kind: str
 ) -> None:
-    """Each error has its status and message, with nothing else, in each profile and response type."""
+    """Each error has its status and its message, and nothing else, in each profile and response type."""
     if fixtures and "action" not in asked:
         asked = {**asked, "action": "GetCredits"}
     answer = post(serve(fixtures, profile=profile), {**asked, "responsetype": kind})
@@ -720,7 +720,7 @@ def test_errors(
     ],
 )
 def test_permissions(serve: Serve, profile: str, kind: str, body: bytes) -> None:
-    """An action that the credentials do not allow is refused by its lower-case name."""
+    """An action that the credentials do not allow is refused, with its name in lower case."""
     asked = {"action": "AddCredit", "identifier": "reader", "secret": "reader-secret", "responsetype": kind}
     answer = post(serve(SECURED, profile=profile), asked)
     assert answer.status == 403
@@ -745,7 +745,7 @@ READER = {"accesskey": "open-sesame", "identifier": "reader", "secret": "reader-
     ],
 )
 def test_order_of_checks(serve: Serve, asked: dict[str, str], status: int, text: str) -> None:
-    """The address is checked first, then the credentials, the permission and the action; no secret is told."""
+    """The address is checked first, then credentials, permission and action; no secret is revealed."""
     answer = post(serve(ELSEWHERE), asked)
     assert (answer.status, message(answer)) == (status, text)
     for secret in (b"sesame", b"-secret", b"hunter2"):
@@ -772,7 +772,7 @@ def test_order_of_checks(serve: Serve, asked: dict[str, str], status: int, text:
 )
 @pytest.mark.parametrize("ask", [post, get])
 def test_credentials(serve: Serve, ask: Callable[..., Answer], credentials: dict[str, str]) -> None:
-    """Identifier and secret, the same as username and password, and an admin's md5 are accepted, empty values absent."""
+    """An API pair under either names and an admin's md5 are accepted; empty values count as absent."""
     answer = ask(serve(SECURED), {**GET_CREDITS, **credentials})
     assert (answer.status, json.loads(answer.body)["result"]) == (200, "success")
 
@@ -816,7 +816,7 @@ def test_wrong_credentials(serve: Serve, credentials: dict[str, str]) -> None:
     ],
 )
 def test_missing_credentials(serve: Serve, credentials: dict[str, str]) -> None:
-    """None, half a pair, and the access key alone are missing credentials."""
+    """No credentials, half a pair, and the access key alone count as missing credentials."""
     answer = post(serve(SECURED), {**GET_CREDITS, **credentials})
     assert (answer.status, message(answer)) == (403, "Invalid or missing credentials")
 
@@ -846,14 +846,14 @@ def test_no_credentials_in_the_fixtures(serve: Serve, credentials: dict[str, str
 )
 @pytest.mark.parametrize("ask", [post, get])
 def test_access(serve: Serve, ask: Callable[..., Answer], access: str, key: str, *, passes: bool) -> None:
-    """An address passes when it is listed, or else with the key."""
+    """An address is admitted if it is listed, or with the access key."""
     answer = ask(serve(f"access: {{{access}}}\nclients: [{{id: 1}}]"), {**GET_CREDITS, "accesskey": key})
     assert answer.status == (200 if passes else 403)
     assert passes or message(answer) == "Invalid IP 127.0.0.1"
 
 
 def test_access_over_ipv6(serve: Serve) -> None:
-    """An IPv6 address is told in full, and may be listed."""
+    """An IPv6 address is shown in the message, and may be listed."""
     try:
         server = serve(ELSEWHERE, host="::1")
     except ListenError:
@@ -867,7 +867,7 @@ def test_access_over_ipv6(serve: Serve) -> None:
     "header", ["X-Forwarded-For: 203.0.113.7", "X-Real-IP: 203.0.113.7", "Forwarded: for=203.0.113.7"]
 )
 def test_forwarded_address(serve: Serve, header: str) -> None:
-    """An address in a header lets nobody pass."""
+    """An address in a header admits nobody."""
     answer = post(serve(ELSEWHERE), GET_CREDITS, header)
     assert message(answer) == "Invalid IP 127.0.0.1"
 
@@ -889,7 +889,7 @@ def test_forwarded_address(serve: Serve, header: str) -> None:
     ],
 )
 def test_xml_text(serve: Serve, text: str, written: bytes) -> None:
-    """Text in XML is escaped, and what XML 1.0 forbids is replaced."""
+    """Text in XML is escaped, and characters that XML 1.0 forbids are replaced."""
     body = post(serve(describing(text)), {**GET_CREDITS, "responsetype": "xml"}).body
     assert b"<description>%b</description>\n" % written in body
     ET.fromstring(body)
@@ -897,7 +897,7 @@ def test_xml_text(serve: Serve, text: str, written: bytes) -> None:
 
 @pytest.mark.parametrize("action", ["<script>", "]]>&", "\x00\x0b", "É", "a b"])
 def test_xml_of_an_odd_action(serve: Serve, action: str) -> None:
-    """The action that XML tells is escaped like any text."""
+    """The action in XML is escaped like any text."""
     body = post(serve(), {"action": action, "responsetype": "xml"}).body
     told = ET.fromstring(body).findtext("action")
     assert told == re.sub("[\x00\x0b]", "\ufffd", action.lower())
@@ -909,7 +909,7 @@ def test_xml_of_an_odd_action(serve: Serve, action: str) -> None:
 @pytest.mark.parametrize("text", ["a;b=c", "a&b%20c+d", "é😀", "two\nlines", "trailing;", "", '"<>\\/'])
 @pytest.mark.parametrize("profile", PROFILES)
 def test_nvp_text(serve: Serve, profile: str, text: str) -> None:
-    """Text in NVP stands as it is, with no line break or semicolon added at the end."""
+    """Text in NVP is not escaped, and nothing is added at the end."""
     body = post(serve(describing(text), profile=profile), {**GET_CREDITS, "responsetype": "nvp"}).body.decode()
     assert body == (
         "result=success;totalresults=1;clientid=1;credits[credit][0][id]=1;credits[credit][0][date]=2016-01-01;"
@@ -929,7 +929,7 @@ def test_nvp_text(serve: Serve, profile: str, text: str) -> None:
     ],
 )
 def test_faults_of_the_api(serve: Serve, name: str, status: int, text: str) -> None:
-    """A fault in the API's own words is told as an error, once."""
+    """A fault of the API is answered as an error, once."""
     server = serve()
     WhmcsMock(server).fail_next(name)
     answer = post(server, GET_CREDITS)
@@ -949,7 +949,7 @@ def test_faults_of_the_api(serve: Serve, name: str, status: int, text: str) -> N
     ],
 )
 def test_faults_in_html(serve: Serve, name: str, status: int, text: bytes) -> None:
-    """What stands before or instead of the API answers a page of HTML."""
+    """A fault in front of the API is answered with an HTML page."""
     server = serve()
     WhmcsMock(server).fail_next(name)
     answer = post(server, GET_CREDITS)
@@ -965,7 +965,7 @@ def test_faults_in_html(serve: Serve, name: str, status: int, text: bytes) -> No
     [("php-warning", rb"<br />\n<b>Warning</b>: .* on line <b>\d+</b><br />\n"), ("bom", rb"\xef\xbb\xbf")],
 )
 def test_faults_before_the_json(serve: Serve, name: str, before: bytes) -> None:
-    """A warning or a byte-order mark stands before the right JSON."""
+    """A warning or a byte-order mark precedes the correct JSON."""
     server = serve()
     WhmcsMock(server).fail_next(name)
     answer = post(server, GET_CREDITS)
@@ -989,7 +989,7 @@ def test_fault_json_utf8(serve: Serve) -> None:
 
 
 def test_fault_empty_body(serve: Serve) -> None:
-    """An empty body is 200 and no byte."""
+    """An empty body is a 200 without any bytes."""
     server = serve()
     WhmcsMock(server).fail_next("empty-body")
     answer = post(server, GET_CREDITS)
@@ -997,7 +997,7 @@ def test_fault_empty_body(serve: Serve) -> None:
 
 
 def test_fault_truncated(serve: Serve) -> None:
-    """A truncated answer has the Content-Length of the whole, and less bytes before the connection ends."""
+    """A truncated answer has the Content-Length of the whole, but the connection ends before that."""
     server = serve()
     WhmcsMock(server).fail_next("truncated")
     answer = post(server, GET_CREDITS)
@@ -1007,7 +1007,7 @@ def test_fault_truncated(serve: Serve) -> None:
 
 
 def test_fault_reset(serve: Serve) -> None:
-    """A reset is seen as a reset, not as the end of the stream."""
+    """The client sees a connection reset, not the end of the stream."""
     server = serve()
     WhmcsMock(server).fail_next("reset")
     with pytest.raises(ConnectionResetError):
@@ -1016,7 +1016,7 @@ def test_fault_reset(serve: Serve) -> None:
 
 
 def test_fault_slow(serve: Serve) -> None:
-    """A slow answer is the right one, late; other clients do not wait for it, and a reset lets it go."""
+    """A slow answer is correct but late; other clients are not delayed, and a reset releases it."""
     server = serve()
     mock = WhmcsMock(server)
     mock.fail_next("slow", seconds=3600)

@@ -68,7 +68,7 @@ STRICT = "@pytest.mark.whmcs_mock(strict=True)"
     ids=["default", "marked", "strict", "marked as not strict", "marked, xdist"],
 )
 def test_left_behind(pytester: pytest.Pytester, mark: str, options: list[str], *, ends_well: bool) -> None:
-    """A thread of an earlier test reaches that test's world; it is named, and if the test was strict the run fails."""
+    """A thread of an earlier test reaches that test's world and is reported; in strict mode the run fails."""
     pytester.makepyfile(LEFT_BEHIND.replace("MARK", mark))
     result = run(pytester, *options, plugins=("whmcs_mock", "xdist"), alone="-n1" in options)
     result.assert_outcomes(passed=2)
@@ -77,7 +77,7 @@ def test_left_behind(pytester: pytest.Pytester, mark: str, options: list[str], *
 
 
 def test_without_a_terminal(pytester: pytest.Pytester) -> None:
-    """A strict run fails for what was left behind though nothing can be printed."""
+    """A strict run fails for calls left behind even if nothing can be printed."""
     pytester.makepyfile(LEFT_BEHIND.replace("MARK", STRICT))
     assert run(pytester, "-pno:terminal").ret == pytest.ExitCode.TESTS_FAILED
 
@@ -135,7 +135,7 @@ def test_subprocess_left_behind(pytester: pytest.Pytester) -> None:
 
 
 def test_calls_in_flight(pytester: pytest.Pytester) -> None:
-    """A call that is still being answered when its test ends touches nothing of the next test."""
+    """A call that is still being answered when its test ends does not affect the next test."""
     pytester.makepyfile("""
         import threading
 
@@ -232,7 +232,7 @@ def test_url_of_the_session(pytester: pytest.Pytester) -> None:
 
 
 def test_odd_names(pytester: pytest.Pytester) -> None:
-    """Whatever a test is called its world has a name that URLs can hold, also when it runs again."""
+    """Any test name gives a world name that is valid in URLs, also when the test runs again."""
     pytester.makeconftest("""
         from _pytest.runner import runtestprotocol
 
@@ -270,7 +270,7 @@ def test_odd_names(pytester: pytest.Pytester) -> None:
 
 
 def test_worlds_of_jobs(serve: Serve) -> None:
-    """Each name leads to a world of its own over the same fixtures, below whatever path the API has in it."""
+    """Each name has a world of its own with the same fixtures, under any base path."""
     server = serve(Ledger([Client(1)]))
     first, second = (f"{server.base_url}/world/{name}" for name in ("job-42", "job-43"))
     ask(first + ENDPOINT, "AddCredit", clientid=1, amount="1.00")
@@ -295,19 +295,19 @@ def test_worlds_of_jobs(serve: Serve) -> None:
     ],
 )
 def test_names(serve: Serve, name: str, *, exists: bool) -> None:
-    """A name is 1 to 64 of the letters, digits, point, underscore and hyphen; another is 404 in one sentence."""
+    """A name is 1 to 64 letters, digits, dots, underscores and hyphens; any other is 404 with one sentence."""
     answer = get(serve(), {"action": "GetCredits", "clientid": 1}, path=f"/world/{name}{ENDPOINT}")
     assert answer.status == (200 if exists else 404)
     assert exists or (is_plain_line(answer) and b"1 to 64" in answer.body)
 
 
 def test_a_whmcs_below_world(serve: Serve) -> None:
-    """A WHMCS whose own folder is called world is no world without a name."""
+    """A WHMCS installed in a folder named world is not taken for a world."""
     assert get(serve(), {"action": "GetCredits", "clientid": 1}, path=f"/world{ENDPOINT}").status == 200
 
 
 def test_newest_worlds_are_kept(serve: Serve) -> None:
-    """The newest 1,000 worlds are kept; a call to a dropped one makes it anew."""
+    """The newest 1,000 worlds are kept; a call to a dropped one creates it again."""
     server = serve(Ledger([Client(1)]))
     with requests.Session() as session:
 
@@ -323,7 +323,7 @@ def test_newest_worlds_are_kept(serve: Serve) -> None:
 
 
 def test_dropped_world_sends_what_it_holds(serve: Serve) -> None:
-    """An answer that a fault holds back in a world that is dropped is sent."""
+    """An answer that a fault delays is sent when its world is dropped."""
     server = serve("clients: [{id: 1}]\nfaults: [{fault: slow, seconds: 300, times: 1}]")
     worlds = server.app.worlds
     worlds["held"].faults.take({})

@@ -32,7 +32,7 @@ class Quiet(WSGIRequestHandler):
 
 @contextlib.contextmanager
 def wsgiref(app: WSGI) -> Iterator[int]:
-    """Host an application in the standard library's server, which checks the rules of WSGI; give the port."""
+    """Serve an application with the standard library's server, which checks the rules of WSGI; yield the port."""
     with make_server("127.0.0.1", 0, validator(app), handler_class=Quiet) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -45,7 +45,7 @@ def wsgiref(app: WSGI) -> Iterator[int]:
 
 @contextlib.contextmanager
 def gunicorn(expression: str, folder: Path, *options: str) -> Iterator[int]:
-    """Host what an expression makes in gunicorn; give the port."""
+    """Serve the result of an expression with gunicorn; yield the port."""
     command = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", *options, expression]
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, encoding="utf-8") as process:
         assert process.stderr
@@ -71,7 +71,7 @@ def ask(port: int, method: str, path: str, body: Any = None, **headers: str) -> 
 
 @pytest.fixture(scope="module", params=["wsgiref", "gunicorn", "gunicorn threads"])
 def port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Host the documented example in one server after another."""
+    """Serve the documented example with each server in turn."""
     folder = tmp_path_factory.mktemp("project")
     if request.param == "wsgiref":
         server = wsgiref(create_app())
@@ -95,13 +95,13 @@ def port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     ],
 )
 def test_answer(method: str, path: str, body: str | None, port: int) -> None:
-    """The documented answer comes byte for byte, as JSON, whatever the server."""
+    """Every server returns the documented JSON byte for byte."""
     status, content_type, answer = ask(port, method, path, body)
     assert (status, content_type.split(";")[0], answer.decode()) == (200, "application/json", DOCUMENTED)
 
 
 def test_chunked(port: int, request: pytest.FixtureRequest) -> None:
-    """A chunked body is read where the server can."""
+    """A chunked body is read if the server supports it."""
     if "wsgiref" in request.node.callspec.id:
         pytest.skip("wsgiref does not read chunked bodies")
     body = f"{len(GET_CREDITS):x}\r\n{GET_CREDITS}\r\n0\r\n\r\n"
@@ -120,7 +120,7 @@ def test_chunked(port: int, request: pytest.FixtureRequest) -> None:
     ],
 )
 def test_refused(method: str, path: str, body: str | None, status: int, port: int) -> None:
-    """What is below the API is refused in one line of text."""
+    """Requests that never reach the API are refused with one line of text."""
     try:
         answer = ask(port, method, path, body)
     except BrokenPipeError:  # the server has closed the connection, as it may, before it took all of the body
@@ -141,7 +141,7 @@ def test_gunicorn_with_fixtures(tmp_path: Path) -> None:
 
 
 def test_ledger() -> None:
-    """A ready ledger is served too, below whatever path a larger application mounts it."""
+    """A ledger is served too, under any path where a larger application mounts it."""
 
     def mounted(environ: dict[str, Any], start_response: WSGI) -> Any:
         environ["SCRIPT_NAME"], environ["PATH_INFO"] = "/billing", environ["PATH_INFO"].removeprefix("/billing")
@@ -154,7 +154,7 @@ def test_ledger() -> None:
 
 
 def test_wrong_fixtures(tmp_path: Path) -> None:
-    """Fixtures with problems make no application."""
+    """Invalid fixtures raise FixtureError."""
     path = tmp_path / "clients.yaml"
     path.write_text("clients: [{id: 0}]")
     with pytest.raises(FixtureError) as caught:
