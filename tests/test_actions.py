@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -26,6 +27,7 @@ from whmcs_mock import (
     create_app,
     load_fixtures,
 )
+from whmcs_mock.store import Store
 
 Serve: TypeAlias = Callable[..., MockServer]
 
@@ -225,6 +227,24 @@ def test_nothing_is_written_to_a_file(serve: Serve, tmp_path: Path) -> None:
     assert len(log(other)) == len(ledger.clients[0].credits) == 1
     server.reset()
     assert len(log(server)) == 1
+
+
+def test_entry_added_meanwhile() -> None:
+    """An entry that is added while another is being added gets the next id, and neither is lost."""
+    store = Store(LEDGER)
+    meanwhile = threading.Thread(target=lambda: store.add_credit(1, amount="2.00"))
+
+    class Amount(float):
+        def __str__(self) -> str:
+            meanwhile.start()
+            meanwhile.join(0.1)  # it has to wait for this entry
+            return "1.00"
+
+    store.add_credit(1, amount=Amount())
+    meanwhile.join()
+    client = store.client(1)
+    assert client
+    assert [(credit.id, str(credit.amount)) for credit in client.credits] == [(7, "100.45"), (8, "1.00"), (9, "2.00")]
 
 
 def test_many_threads(serve: Serve) -> None:
