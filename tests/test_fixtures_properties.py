@@ -248,7 +248,7 @@ def test_answers_are_read_back(
     ]
     expected = [CannedAnswer(action.lower(), result, params, status) for action, params, result, status in answers]
     read = loaded(load(dump({"answers": written}, style))).answers
-    assert read == tuple(expected)
+    assert [answer._replace(place="") for answer in read] == expected
     assert [list(answer.result or ()) for answer in read] == [list(answer.result or ()) for answer in expected]
     body = json.dumps({"answers": written}, indent="\t").encode()
     assert parse_fixtures(body).answers == tuple(expected)

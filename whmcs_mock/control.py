@@ -9,7 +9,6 @@ import ipaddress
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -92,7 +91,9 @@ class _RefusedError(Exception):
 def refuse(response: Response) -> Response:
     """Return the refusal of an unreadable request as a JSON error."""
     headers = (pair for pair in response.headers if pair[0] != "Content-Type")
-    return replace(_error(response.status, response.why, *headers), close=response.close, why=response.why)
+    error = _error(response.status, response.why, *headers)
+    error.close, error.why = response.close, response.why
+    return error
 
 
 def shorten(problems: Iterable[object], limit: int = _SHOWN) -> list[str]:

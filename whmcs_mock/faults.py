@@ -8,8 +8,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from whmcs_mock.api import AUTHENTICATION_FAILED, INVALID_IP, INVALID_PERMISSIONS
 from whmcs_mock.ledger import FaultRule, format_address
@@ -25,8 +24,7 @@ _PHP_WARNING = (
 )
 
 
-@dataclass(eq=False, repr=False)
-class Asked:
+class Asked(NamedTuple):
     """The call that a fault applies to.
 
     Args:
@@ -128,7 +126,8 @@ def apply(rule: FaultRule, asked: Asked) -> Response:
     """Return the response of a fault to a call."""
     response = _FAULTS[rule.fault](asked, rule)
     if not response.status:
-        return replace(response, why=f"fault {rule}")
+        response.why = f"fault {rule}"
+        return response
     if rule.body is not None:
         response.body, response.length, response.type = rule.body, None, ""
     if rule.status is not None:
@@ -138,13 +137,11 @@ def apply(rule: FaultRule, asked: Asked) -> Response:
     return response
 
 
-@dataclass(eq=False, repr=False)
 class _Armed:
     """Rules that apply in turn, repeatedly, until ``left`` is used up."""
 
-    rules: Sequence[FaultRule]
-    left: int | None
-    met: int = 0
+    def __init__(self, rules: Sequence[FaultRule], left: int | None) -> None:
+        self.rules, self.left, self.met = rules, left, 0
 
     @property
     def next(self) -> FaultRule:

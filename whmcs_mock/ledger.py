@@ -6,10 +6,10 @@ import datetime
 import ipaddress
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import lru_cache
-from typing import Any, Literal, cast, get_args
+from functools import cached_property, lru_cache, wraps
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, TypeVar, cast, get_args
 
 from whmcs_mock.errors import nearest, quote
 from whmcs_mock.redaction import REDACTED, is_secret
@@ -133,8 +133,33 @@ def format_address(address: str) -> str:
     return str(getattr(ip, "ipv4_mapped", None) or ip)
 
 
-@dataclass(frozen=True, slots=True, init=False)
-class Credit:
+# The values are named tuples: dataclasses would double the time that importing this module takes.
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_R = TypeVar("_R")
+
+
+def _checked(record: type[_R]) -> type[_R]:
+    """Make the records that are created go through their method ``_checked``."""
+    new: Any = record.__new__
+
+    @wraps(new)
+    def create(cls: type, *args: Any, **values: Any) -> Any:
+        return new(cls, *args, **values)._checked()  # noqa: SLF001  # that is what it is for
+
+    record.__new__ = create  # type: ignore[method-assign]
+    return record
+
+
+class _Credit(NamedTuple):
+    id: int
+    date: datetime.date
+    description: str
+    amount: Decimal
+    relid: int
+
+
+class Credit(_Credit):
     """An entry of a client's credit log.
 
     Args:
@@ -148,46 +173,38 @@ class Credit:
         ValueError: A value is invalid.
     """
 
-    id: int
-    date: datetime.date
-    description: str
-    amount: Decimal
-    relid: int
+    __slots__ = ()
 
-    def __init__(
-        self, id: int, date: datetime.date | str, description: str, amount: Decimal | float | str, relid: int = 0
-    ) -> None:
+    def __new__(  # noqa: PYI034  # Python 3.10 has no Self
+        cls, id: int, date: datetime.date | str, description: str, amount: Decimal | float | str, relid: int = 0
+    ) -> Credit:
+        """Return a credit; raise ``ValueError`` if a value is invalid."""
         if not isinstance(description, str):
             raise ValueError(f"a description is text, not {description!r}")  # noqa: TRY004  # one error for all values
-        set_ = object.__setattr__
-        set_(self, "id", parse_id(str(id), 30))  # more digits than a file may have, so that numbering never ends
-        set_(self, "date", date if type(date) is datetime.date else parse_date(str(date)))
-        set_(self, "description", description)
-        set_(self, "amount", parse_amount(f"{amount:f}" if isinstance(amount, Decimal) else str(amount)))
-        set_(self, "relid", parse_relid(str(relid)))
+        return super().__new__(
+            cls,
+            parse_id(str(id), 30),  # more digits than a file may have, so that numbering never ends
+            date if type(date) is datetime.date else parse_date(str(date)),
+            description,
+            parse_amount(f"{amount:f}" if isinstance(amount, Decimal) else str(amount)),
+            parse_relid(str(relid)),
+        )
 
     @classmethod
-    def parsed(cls, id: int, date: datetime.date, description: str, amount: Decimal, relid: int) -> Credit:
+    def parsed(cls, *values: Any) -> Credit:
         """Return a credit with values that the ``parse_`` functions returned, without parsing them again."""
-        credit, set_ = cls.__new__(cls), object.__setattr__
-        set_(credit, "id", id)
-        set_(credit, "date", date)
-        set_(credit, "description", description)
-        set_(credit, "amount", amount)
-        set_(credit, "relid", relid)
-        return credit
+        return cls._make(values)
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+@_checked
+class Client(NamedTuple):
     """A client and its credit log, in the order that GetCredits returns."""
 
     id: int
     credits: Sequence[Credit] = ()
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "id", parse_id(str(self.id)))
-        object.__setattr__(self, "credits", tuple(self.credits))
+    def _checked(self) -> Client:
+        return self._replace(id=parse_id(str(self.id)), credits=tuple(self.credits))
 
     @property
     def balance(self) -> Decimal:
@@ -195,8 +212,8 @@ class Client:
         return sum((credit.amount for credit in self.credits), Decimal("0.00"))
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+@_checked
+class Credentials(NamedTuple):
     """A pair that callers may authenticate with, and the actions it allows.
 
     Args:
@@ -207,13 +224,16 @@ class Credentials:
     """
 
     name: str
-    secret: str = field(repr=False)
+    secret: str
     admin: bool = False
     actions: frozenset[str] | None = None
 
-    def __post_init__(self) -> None:
-        if self.actions is not None:
-            object.__setattr__(self, "actions", frozenset(action.lower() for action in self.actions))
+    def _checked(self) -> Credentials:
+        allowed = None if self.actions is None else frozenset(action.lower() for action in self.actions)
+        return self._replace(actions=allowed)
+
+    def __repr__(self) -> str:
+        return f"Credentials(name={self.name!r}, admin={self.admin!r}, actions={self.actions!r})"
 
     @property
     def wire_secret(self) -> str:
@@ -225,19 +245,22 @@ class Credentials:
         return self.secret
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+@_checked
+class Access(NamedTuple):
     """The addresses that may call, and the key that admits any other address."""
 
     addresses: frozenset[str] = frozenset()
-    key: str = field(default="", repr=False)
+    key: str = ""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "addresses", frozenset(map(format_address, self.addresses)))
+    def _checked(self) -> Access:
+        return self._replace(addresses=frozenset(map(format_address, self.addresses)))
+
+    def __repr__(self) -> str:
+        return f"Access(addresses={self.addresses!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class CannedAnswer:
+@_checked
+class CannedAnswer(NamedTuple):
     """A canned answer to an action, for calls that send all of ``params``.
 
     Args:
@@ -251,13 +274,13 @@ class CannedAnswer:
 
     action: str
     result: Mapping[str, Any] | None = None
-    params: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = _NOTHING
     status: int = 200
     sequence: Sequence[Mapping[str, Any]] = ()
-    place: str = field(default="", compare=False)
+    place: str = ""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "action", self.action.lower())
+    def _checked(self) -> CannedAnswer:
+        return self._replace(action=self.action.lower())
 
     @property
     def results(self) -> Sequence[Mapping[str, Any]]:
@@ -265,8 +288,8 @@ class CannedAnswer:
         return self.sequence or (self.result or {},)
 
 
-@dataclass(frozen=True, slots=True)
-class FaultRule:
+@_checked
+class FaultRule(NamedTuple):
     """A rule that says which calls fail, how, and how often.
 
     Args:
@@ -289,14 +312,14 @@ class FaultRule:
     message: str = ""
     status: int | None = None
     body: bytes | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = _NOTHING
     seconds: float = 31.0
     action: str = ""
     clientid: int | None = None
-    params: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = _NOTHING
     times: int | None = None
 
-    def __post_init__(self) -> None:
+    def _checked(self) -> FaultRule:
         if self.fault and self.fault not in FAULTS:
             near = nearest(self.fault.lower(), FAULTS)
             hint = f"did you mean {near[0]}? The names are" if near else "write one of"
@@ -314,7 +337,7 @@ class FaultRule:
         if self.times is not None and self.times < 1:
             raise ValueError(f"times is a positive integer, not {self.times}")
         self._check_headers()
-        object.__setattr__(self, "action", self.action.lower())
+        return self._replace(action=self.action.lower())
 
     def _check_headers(self) -> None:
         for name, value in self.headers.items():
@@ -340,8 +363,7 @@ class FaultRule:
         return all(params.get(name) == value for name, value in self.params.items())
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(NamedTuple):
     """A row of the request parameters on a documentation page."""
 
     name: str
@@ -350,8 +372,7 @@ class Parameter:
     deprecated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """A documentation page about an action.
 
     Args:
@@ -371,12 +392,23 @@ class Page:
     flat: bool = False
     parameters: Sequence[Parameter] = ()
     errors: Sequence[str] = ()
-    request: Mapping[str, str] = field(default_factory=dict)
-    source: str = field(default="", compare=False)
+    request: Mapping[str, str] = _NOTHING
+    source: str = ""
 
 
-@dataclass(frozen=True)
-class Ledger:
+class _Ledger(NamedTuple):
+    clients: Sequence[Client] = ()
+    credentials: Sequence[Credentials] = ()
+    access: Access | None = None
+    answers: Sequence[CannedAnswer] = ()
+    admins: Collection[int] | None = None
+    faults: Sequence[FaultRule] = ()
+    pages: Sequence[Page] = ()
+    sources: Sequence[str] = ()
+
+
+@_checked
+class Ledger(_Ledger):
     """Everything the fixtures define; a ledger never changes.
 
     Args:
@@ -393,32 +425,28 @@ class Ledger:
         ValueError: An id is used twice.
     """
 
-    clients: Sequence[Client] = ()
-    credentials: Sequence[Credentials] = ()
-    access: Access | None = None
-    answers: Sequence[CannedAnswer] = ()
-    admins: Collection[int] | None = None
-    faults: Sequence[FaultRule] = ()
-    pages: Sequence[Page] = ()
-    sources: Sequence[str] = ()
-    next_credit_id: int = field(init=False, repr=False, compare=False)
-    by_id: Mapping[int, Client] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        clients = tuple(self.clients)
-        by_id: dict[int, Client] = {}
+    def _checked(self) -> Ledger:
         credit_ids: set[int] = set()
-        for client in clients:
-            if by_id.setdefault(client.id, client) is not client:
+        clients: set[int] = set()
+        for client in self.clients:
+            if client.id in clients:
                 raise ValueError(f"client {client.id} is already defined; use each id once")
+            clients.add(client.id)
             for credit in client.credits:
                 if credit.id in credit_ids:
                     raise ValueError(f"credit {credit.id} is already defined; use each id once")
                 credit_ids.add(credit.id)
-        set_ = object.__setattr__
-        set_(self, "clients", clients)
-        set_(self, "by_id", by_id)
-        set_(self, "next_credit_id", max(credit_ids, default=0) + 1)
+        return self._replace(clients=tuple(self.clients))
+
+    @cached_property
+    def by_id(self) -> Mapping[int, Client]:
+        """Return the clients by their ids."""
+        return {client.id: client for client in self.clients}
+
+    @cached_property
+    def next_credit_id(self) -> int:
+        """Return the number after the largest id of a credit."""
+        return max((credit.id for client in self.clients for credit in client.credits), default=0) + 1
 
     @property
     def secrets(self) -> frozenset[str]:

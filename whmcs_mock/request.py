@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -25,7 +24,6 @@ def is_endpoint(path: str) -> bool:
     return path.endswith(ENDPOINT)
 
 
-@dataclass(eq=False, repr=False)
 class Request:
     """An HTTP request.
 
@@ -40,17 +38,22 @@ class Request:
         server: The name or address that the server listens on.
     """
 
-    method: str
-    path: str
-    query_string: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    address: str = ""
-    secure: bool = False
-    server: str = ""
-    query: Mapping[str, str] = field(default_factory=dict, init=False)
-    params: Mapping[str, str] = field(default_factory=dict, init=False)
-    unread: str = field(default="", init=False)  # why the body holds no parameters
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        query_string: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        address: str = "",
+        secure: bool = False,  # noqa: FBT001, FBT002  # by position, as it is made for each call
+        server: str = "",
+    ) -> None:
+        self.method, self.path, self.query_string, self.headers = method, path, query_string, headers or {}
+        self.body, self.address, self.secure, self.server = body, address, secure, server
+        self.query: Mapping[str, str] = {}
+        self.params: Mapping[str, str] = {}
+        self.unread = ""  # why the body holds no parameters
 
     def read_params(self) -> None:
         """Read the parameters of a call, merged from query and body; the body takes precedence.

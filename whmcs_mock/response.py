@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from whmcs_mock.ledger import Client, Page
@@ -24,8 +24,7 @@ def status_line(status: int) -> str:
     return _REASONS.get(status) or f"{status} Unknown"
 
 
-@dataclass(eq=False, repr=False)
-class Answer:
+class Answer(NamedTuple):
     """The API's answer to a call, independent of its format.
 
     Args:
@@ -37,7 +36,7 @@ class Answer:
         notes: Advice about the answer, for the journal.
     """
 
-    body: Any = field(default_factory=dict)
+    body: Any = MappingProxyType({})
     status: int = 200
     why: str = ""
     client: Client | None = None
@@ -55,7 +54,9 @@ class Answer:
         return str(value)
 
 
-@dataclass(eq=False, repr=False)
+_NO_ANSWER = Answer()
+
+
 class Response:
     """An HTTP response.
 
@@ -65,27 +66,35 @@ class Response:
         body: The body.
         answer: The API's answer that the body was written from.
         length: The Content-Length, where it is not that of the body.
-        delay: How long to wait before it is sent, in seconds.
-        released: Ends that wait early when it is set.
         flat: Whether its JSON has flat bracket keys.
         type: The response type that the answer is written in.
         close: Whether the connection ends with it.
         why: The reason in whmcs-mock's own words, for the journal.
+
+    Attributes:
+        delay: How long to wait before it is sent, in seconds.
+        released: Ends that wait early when it is set.
         finish: Called with True just before it is sent, and with False when the client turns out to have left.
     """
 
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes = b""
-    answer: Answer = field(default_factory=Answer)
-    length: int | None = None
-    delay: float = 0.0
-    released: Event | None = None
-    flat: bool = False
-    type: str = ""
-    close: bool = False
-    why: str = ""
-    finish: Callable[[bool], None] | None = None
+    def __init__(
+        self,
+        status: int,
+        headers: list[tuple[str, str]],
+        body: bytes = b"",
+        answer: Answer = _NO_ANSWER,
+        *,
+        length: int | None = None,
+        flat: bool = False,
+        type: str = "",
+        close: bool = False,
+        why: str = "",
+    ) -> None:
+        self.status, self.headers, self.body, self.answer = status, headers, body, answer
+        self.length, self.flat, self.type, self.close, self.why = length, flat, type, close, why
+        self.delay = 0.0
+        self.released: Event | None = None
+        self.finish: Callable[[bool], None] | None = None
 
     @classmethod
     def plain(cls, status: int, text: str, *headers: tuple[str, str], close: bool = False) -> Response:

@@ -9,8 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from whmcs_mock.access_log import AccessLog
 from whmcs_mock.app import App
@@ -34,8 +33,7 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK", 
 _FLAT = "flat bracket keys, as documented; code that reads credits.credit wants --profile live"
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
-class Options:
+class Options(NamedTuple):
     """The options of the command ``serve``, by name."""
 
     paths: Sequence[str] = ()
@@ -53,7 +51,6 @@ class Options:
     idle_timeout: float = 75.0
 
 
-@dataclass(eq=False, repr=False)
 class Service:
     """Serves fixtures until a signal arrives.
 
@@ -66,19 +63,16 @@ class Service:
         OSError: The log file cannot be opened, or a file for TLS cannot be read.
     """
 
-    load: Callable[[], Ledger]
-    options: Options
-    _agents: set[str] = field(default_factory=set)  # client programs that have had the hint
-    _came: list[int] = field(default_factory=list)  # signals, where there is no sigwait
-
-    def __post_init__(self) -> None:
-        options = self.options
+    def __init__(self, load: Callable[[], Ledger], options: Options) -> None:
+        self.options = options
+        self._agents: set[str] = set()  # client programs that have had the hint
+        self._came: list[int] = []  # signals, where there is no sigwait
         # It looks at the files before they are loaded: a change meanwhile is not missed.
         interval = 1.0 if options.watch and options.paths else None
         self._watch = Watch(options.paths, self._reloaded, self._not_reloaded, interval)
         self._terminal = _has_terminal()
         _block(_RELOAD)
-        ledger = self.load()
+        ledger = load()
         for number in _SIGNALS:
             signal.signal(number, lambda number, _frame: self._came.append(number))
         _block(*_SIGNALS)  # in the threads that begin below, too, so that none is lost or disturbs the end

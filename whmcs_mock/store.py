@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from decimal import Decimal
 
 from whmcs_mock.ledger import CannedAnswer, Client, Credit, Ledger
@@ -72,7 +71,7 @@ class Store:
                 raise KeyError(clientid)
             credit = Credit(self.next_credit_id, date or datetime.date.today(), description, amount, relid)
             self.next_credit_id += 1
-            client = replace(client, credits=(*client.credits, credit))
+            client = client._replace(credits=(*client.credits, credit))
             self._over[clientid] = client
             return credit, client
 

@@ -6,7 +6,6 @@ import re
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from whmcs_mock.api import Action, ActionT
 from whmcs_mock.faults import Faults
@@ -22,7 +21,6 @@ _PATH = re.compile(r"/+world/(?!includes/api\.php$)([^/]*)(/.*)?", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-@dataclass(eq=False, repr=False)
 class World:
     """Everything that a reset replaces.
 
@@ -30,22 +28,16 @@ class World:
         ledger: The fixtures.
         profile: ``documented`` or ``live``.
         name: Its name in paths; empty for the one served without a name.
+        before: The world whose functions and journal it takes over.
     """
 
-    ledger: Ledger
-    profile: Profile
-    name: str = ""
-    store: Store = field(init=False)
-    faults: Faults = field(init=False)
-    actions: dict[str, Action] = field(default_factory=dict)
-    journal: Journal = field(default_factory=Journal)
-
-    first_profile: Profile = field(init=False)  # which a reset restores
-
-    def __post_init__(self) -> None:
-        self.store = Store(self.ledger)
-        self.faults = Faults(self.ledger.faults)
-        self.first_profile = self.profile
+    def __init__(self, ledger: Ledger, profile: Profile, name: str = "", before: World | None = None) -> None:
+        self.ledger, self.profile, self.name = ledger, profile, name
+        self.first_profile: Profile = profile  # which a reset restores
+        self.store = Store(ledger)
+        self.faults = Faults(ledger.faults)
+        self.actions: dict[str, Action] = before.actions if before else {}
+        self.journal: Journal = before.journal if before else Journal()
 
     def action(self, name: str) -> Callable[[ActionT], ActionT]:
         """Answer an action with a function of the parameters; raise ``TypeError`` without a name."""
@@ -193,7 +185,7 @@ class Worlds:
         with self._posting, self._lock:
             self.ledger = ledger
             for name, before in list(self._worlds.items()):
-                self._keep(World(ledger, before.first_profile, name, actions=before.actions, journal=before.journal))
+                self._keep(World(ledger, before.first_profile, name, before))
 
     def release(self) -> None:
         """Release every answer that is held back, and end every wait for a call."""
