@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import json
 import os
 import ssl
@@ -11,13 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from unittest import mock
 from urllib.parse import urlencode, urlsplit
 
 import pytest
-from click.testing import CliRunner
 
 from whmcs_mock.cli import main
 
@@ -41,9 +43,15 @@ def run(*args: str, **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*COMMAND, *args], capture_output=True, encoding="utf-8", env=kept, timeout=30, check=False
         )
-    changed = {name: kept.get(name) for name in {*os.environ, *kept}}
-    done = CliRunner().invoke(main, args, env=changed, prog_name="whmcs-mock", catch_exceptions=False)
-    return subprocess.CompletedProcess(args, done.exit_code, done.stdout, done.stderr)
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
+    code: Any = 0
+    with mock.patch.dict(os.environ, kept, clear=True), redirect_stdout(out), redirect_stderr(err):
+        try:
+            main(args)
+        except SystemExit as error:
+            code = error.code
+    texts = [stream.detach().getvalue().decode() for stream in (out, err)]
+    return subprocess.CompletedProcess(args, code, *texts)
 
 
 def eventually(wanted: Callable[[], T], seconds: float = 15) -> T:

@@ -251,7 +251,7 @@ def test_answers_are_read_back(
     assert [answer._replace(place="") for answer in read] == expected
     assert [list(answer.result or ()) for answer in read] == [list(answer.result or ()) for answer in expected]
     body = json.dumps({"answers": written}, indent="\t").encode()
-    assert parse_fixtures(body).answers == tuple(expected)
+    assert [answer._replace(place="") for answer in parse_fixtures(body).answers] == expected
 
 
 # Any bytes.

@@ -2,4 +2,4 @@
 
 from whmcs_mock.cli import main
 
-main(prog_name="whmcs-mock")
+main()

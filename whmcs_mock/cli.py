@@ -5,69 +5,32 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import click
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from whmcs_mock import __version__
-from whmcs_mock.errors import FixtureError, ListenError
-from whmcs_mock.terminal import Argument, Commands, Option, Seconds, fill_descriptors, leave, progress, show
+from whmcs_mock.errors import FixtureError, ListenError, nearest, quote
+from whmcs_mock.options import Option, Parser, UsageError, integer, seconds
+from whmcs_mock.terminal import fill_descriptors, leave, progress, say, show, written
 
 if TYPE_CHECKING:
     from whmcs_mock.ledger import Ledger
-
-__all__ = ["main"]
 
 EXIT_FIXTURES = 1
 EXIT_UNHEALTHY = 1
 EXIT_USAGE = 2
 EXIT_LISTEN = 3
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _option(name: str, text: str, **rest: Any) -> Callable[[F], F]:
-    """Return an option that can also be set in the environment."""
-    variable = f"WHMCS_MOCK_{name.partition('/')[0].upper().replace('-', '_')}"
-    settings = {"show_default": "is_flag" not in rest, "show_envvar": True, **rest}
-    return click.option(f"--{name}", envvar=variable, help=text, cls=Option, **settings)
-
-
-_paths = click.argument(
-    "paths", cls=Argument, nargs=-1, type=click.Path(), envvar="WHMCS_MOCK_FIXTURES", metavar="[PATHS]..."
-)
-_profile = _option(
+_PATHS = Option("PATHS", "", multiple=True, variable="WHMCS_MOCK_FIXTURES")
+_HOST, _PORT = "127.0.0.1", 8421
+_PROFILE = Option(
     "profile",
     "Answer as the documentation shows, or as installed systems do.",
-    type=click.Choice(["documented", "live"]),
-    default="documented",
+    "documented",
+    choices=("documented", "live"),
 )
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="whmcs-mock")
-def main() -> None:
-    """Mock the WHMCS billing API in tests and development.
-
-    Example: whmcs-mock serve fixtures/
-    """
-
-
-@main.command(short_help="Serve fixtures until Ctrl-C.")
-@_paths
-@_option("host", "Listen on this name or address.", default="127.0.0.1")
-@_option("port", "Listen on this port; 0 takes a free one.", type=click.IntRange(0, 65535), default=8421)
-@_profile
-@_option("watch/--no-watch", "Reload fixtures when a file changes.", default=True)
-@_option("control/--no-control", "Serve the control API and the page under /_mock/.", default=True)
-@_option("quiet", "Log problems only.", is_flag=True)
-@_option("log-file", "Append the access log to this file instead of writing it to stderr.", type=click.Path())
-@_option("tls", "Serve https with a throw-away authority (needs the extra tls).", is_flag=True)
-@_option("tls-cert", "Serve https with this certificate, a PEM file.", type=click.Path())
-@_option("tls-key", "The private key of that certificate, a PEM file.", type=click.Path())
-@_option("request-timeout", "Seconds that a request may take to arrive.", type=Seconds(0.1), default=30.0)
-@_option("idle-timeout", "Seconds that an idle connection is kept.", type=Seconds(0.1), default=75.0)
 def serve(**options: Any) -> None:
     """Serve the fixtures in PATHS until Ctrl-C: fixture files, documentation pages, or folders of them.
 
@@ -89,21 +52,21 @@ def serve(**options: Any) -> None:
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         leave(EXIT_USAGE, _unusable(options, error))
     with service.running() as ready:
-        click.echo(ready)
+        say(ready)
         service.wait()
 
 
 def _check_tls(options: dict[str, Any]) -> None:
     if bool(options["tls_cert"]) != bool(options["tls_key"]):
         given, missing = ("cert", "key") if options["tls_cert"] else ("key", "cert")
-        raise click.UsageError(f"--tls-{given} also needs --tls-{missing}")
+        raise UsageError(f"--tls-{given} also needs --tls-{missing}")
     if options["tls"] and options["tls_cert"]:
-        raise click.UsageError("--tls creates its own certificate; it cannot be combined with --tls-cert")
+        raise UsageError("--tls creates its own certificate; it cannot be combined with --tls-cert")
     if options["tls"]:
         import importlib.util
 
         if importlib.util.find_spec("trustme") is None:
-            raise click.UsageError("--tls needs trustme: pip install 'whmcs-mock[tls]', or pip install trustme")
+            raise UsageError("--tls needs trustme: pip install 'whmcs-mock[tls]', or pip install trustme")
 
 
 def _unusable(options: dict[str, Any], error: Exception) -> str:
@@ -117,9 +80,7 @@ def _unusable(options: dict[str, Any], error: Exception) -> str:
     )
 
 
-@main.command(short_help="Report what is wrong in fixture files.")
-@_paths
-def check(paths: tuple[str, ...]) -> None:
+def check(paths: Sequence[str]) -> None:
     """Report every problem in the fixtures in PATHS (or WHMCS_MOCK_FIXTURES), or count what is fine.
 
     Without PATHS it checks the documented example. Warnings point out likely mistakes; they do not
@@ -144,15 +105,10 @@ def check(paths: tuple[str, ...]) -> None:
         "action": len(ledger.pages),
     }
     shown = {noun: count for noun, count in counted.items() if count or noun in ("file", "client", "credit")}
-    click.echo("ok: " + ", ".join(f"{count} {noun}{'s' * (count != 1)}" for noun, count in shown.items()))
+    say("ok: " + ", ".join(f"{count} {noun}{'s' * (count != 1)}" for noun, count in shown.items()))
 
 
-@main.command(short_help="Print an answer without a server.")
-@click.argument("action", cls=Argument)
-@click.argument("params", nargs=-1, metavar="[NAME=VALUE]...")
-@_option("fixtures", "A fixture file, or a folder of them; may be repeated.", multiple=True, type=click.Path())
-@_profile
-def call(action: str, params: tuple[str, ...], fixtures: tuple[str, ...], profile: str) -> None:
+def call(action: str | None, params: Sequence[str], fixtures: Sequence[str], profile: str) -> None:
     """Print the answer to ACTION with the given parameters, without a server, errors included.
 
     The reason and any advice go to stderr.
@@ -161,11 +117,13 @@ def call(action: str, params: tuple[str, ...], fixtures: tuple[str, ...], profil
     """
     from urllib.parse import urlencode
 
+    if not action:
+        raise UsageError("ACTION is missing; write one such as GetCredits")
     sent = {"action": action}
     for param in params:
         name, equals, value = param.partition("=")
         if not (equals and name):
-            raise click.UsageError("a parameter is written NAME=VALUE, such as clientid=1")
+            raise UsageError("a parameter is written NAME=VALUE, such as clientid=1")
         sent[name] = value
     ledger = _loaded(fixtures)
     from whmcs_mock.app import App
@@ -176,13 +134,13 @@ def call(action: str, params: tuple[str, ...], fixtures: tuple[str, ...], profil
     response = app.respond(Request("POST", ENDPOINT, headers={"content-type": FORM}, body=body, address="127.0.0.1"))
     if response.finish:
         response.finish(True)
-    click.echo(response.body)
+    if sys.stdout:
+        sys.stdout.buffer.write(response.body + b"\n")
     [made] = app.worlds[""].journal.calls()
     for line in (f"why: {made.why}", *(f"advice: {advice}" for advice in made.advice)):
-        click.echo(line, err=True)
+        say(line, err=True)
 
 
-@main.command(short_help="Print the JSON Schema of fixture files.")
 def schema() -> None:
     """Print the JSON Schema of fixture files, by which editors complete and check them.
 
@@ -192,16 +150,9 @@ def schema() -> None:
 
     from whmcs_mock.fixtures import json_schema
 
-    click.echo(json.dumps(json_schema(), indent=2))
+    say(json.dumps(json_schema(), indent=2))
 
 
-@main.command(short_help="Check whether a server is ready and healthy.")
-@click.argument("url", cls=Argument, required=False)
-@_option("wait", "Seconds to wait until it is healthy.", type=Seconds(0), default=0.0)
-@_option("host", "The host of the server, without URL.", default="127.0.0.1")
-@_option("port", "The port of the server, without URL.", type=click.IntRange(1, 65535), default=8421)
-@_option("tls", "The server speaks https, without URL.", is_flag=True)
-@_option("tls-cert", "Likewise: what serve takes from the environment.", type=click.Path(), hidden=True)
 def health(url: str | None, wait: float, host: str, port: int, *, tls: bool, tls_cert: str | None) -> None:
     """Exit with 0 if the server at URL answers and has no problems, else with 1.
 
@@ -215,13 +166,13 @@ def health(url: str | None, wait: float, host: str, port: int, *, tls: bool, tls
     try:
         problem = ask(url, wait)
     except ValueError:
-        raise click.UsageError(f"{url} is no URL; write one such as http://127.0.0.1:8421") from None
+        raise UsageError(f"{url} is no URL; write one such as http://127.0.0.1:8421") from None
     if problem:
         leave(EXIT_UNHEALTHY, problem)
-    click.echo("ok")
+    say("ok")
 
 
-def _loaded(paths: tuple[str, ...]) -> Ledger:
+def _loaded(paths: Sequence[str]) -> Ledger:
     from whmcs_mock.fixtures import load_fixtures
 
     with progress() as tell:
@@ -231,3 +182,100 @@ def _loaded(paths: tuple[str, ...]) -> Ledger:
             problems = error.problems
     show(problems)
     sys.exit(EXIT_FIXTURES)
+
+
+class _Command(NamedTuple):
+    run: Callable[..., None]
+    summary: str
+    positional: Sequence[Option] = ()
+    options: Sequence[Option] = ()
+
+
+_COMMANDS = {
+    "serve": _Command(
+        serve,
+        "Serve fixtures until Ctrl-C.",
+        [_PATHS],
+        [
+            Option("host", "Listen on this name or address.", _HOST),
+            Option("port", "Listen on this port; 0 takes a free one.", _PORT, integer(0, 65535)),
+            _PROFILE,
+            Option("watch", "Reload fixtures when a file changes.", True),
+            Option("control", "Serve the control API and the page under /_mock/.", True),
+            Option("quiet", "Log problems only.", False),
+            Option("log-file", "Append the access log to this file instead of writing it to stderr."),
+            Option("tls", "Serve https with a throw-away authority (needs the extra tls).", False),
+            Option("tls-cert", "Serve https with this certificate, a PEM file."),
+            Option("tls-key", "The private key of that certificate, a PEM file."),
+            Option("request-timeout", "Seconds that a request may take to arrive.", 30.0, seconds(0.1)),
+            Option("idle-timeout", "Seconds that an idle connection is kept.", 75.0, seconds(0.1)),
+        ],
+    ),
+    "check": _Command(check, "Report what is wrong in fixture files.", [_PATHS]),
+    "call": _Command(
+        call,
+        "Print an answer without a server.",
+        [Option("ACTION", "", variable="-"), Option("PARAMS", "", multiple=True, variable="-")],
+        [Option("fixtures", "A fixture file, or a folder of them; may be repeated.", multiple=True), _PROFILE],
+    ),
+    "schema": _Command(schema, "Print the JSON Schema of fixture files."),
+    "health": _Command(
+        health,
+        "Check whether a server is ready and healthy.",
+        [Option("URL", "", variable="-")],
+        [
+            Option("wait", "Seconds to wait until it is healthy.", 0.0, seconds(0)),
+            Option("host", "The host of the server, without URL.", _HOST),
+            Option("port", "The port of the server, without URL.", _PORT, integer(1, 65535)),
+            Option("tls", "The server speaks https, without URL.", False),
+            Option("tls-cert", ""),  # what serve takes from the environment
+        ],
+    ),
+}
+_USAGE = "Usage: whmcs-mock [OPTIONS] COMMAND [ARGS]..."
+_HELP = f"""{_USAGE}
+
+Mock the WHMCS billing API in tests and development.
+
+Example: whmcs-mock serve fixtures/
+
+options:
+  --version   Show the version and exit.
+  -h, --help  Show this message and exit.
+
+commands:
+""" + "\n".join(f"  {name:10}  {command.summary}" for name, command in _COMMANDS.items())
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command with these arguments, by default those of the process; it ends with ``SystemExit``."""
+    name, *rest = [*(sys.argv[1:] if args is None else args), ""]
+    try:
+        with written():
+            _run(name, rest[:-1])
+    except UsageError as error:
+        leave(EXIT_USAGE, str(error), "")
+
+
+def _run(name: str, args: Sequence[str]) -> None:
+    if name in ("-h", "--help"):
+        say(_HELP)
+    elif name == "--version":
+        say(f"whmcs-mock, version {__version__}")
+    elif name not in _COMMANDS:
+        near = nearest(name, _COMMANDS)
+        hint = f"did you mean {near[0]}?" if near else f"write one of {', '.join(_COMMANDS)}"
+        wrong = f"no such command {quote(name)}; {hint}" if name else f"a command is missing; {hint}"
+        raise UsageError(f"{_USAGE}\nTry 'whmcs-mock --help' for help.\n\nError: {wrong}")
+    else:
+        command = _COMMANDS[name]
+        text = (command.run.__doc__ or "").replace("\n    ", "\n").strip()
+        parser = Parser(f"whmcs-mock {name}", text, command.positional, command.options)
+        options = parser.read(args)
+        try:
+            command.run(**options)
+        except UsageError as error:
+            problem = str(error)
+        else:
+            return
+        parser.error(problem)

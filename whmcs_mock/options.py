@@ -1,0 +1,173 @@
+"""Read the arguments of a command; every option can also be set in the environment."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+from whmcs_mock.errors import nearest, quote
+from whmcs_mock.terminal import say
+
+_BOOLEANS = {
+    **dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True),
+    **dict.fromkeys(("0", "false", "f", "no", "n", "off"), False),
+}
+
+
+class UsageError(Exception):
+    """Wrong usage: says how the command is called, and what is wrong."""
+
+
+class Option(NamedTuple):
+    """An option of a command, or an argument without a name, which is written in upper case.
+
+    Args:
+        name: Its name without dashes.
+        help: Its purpose; empty for one that the help does not show.
+        default: Its value if it is given nowhere; False and True make it a flag.
+        parse: Returns the value of a text, or raises ``ValueError`` with what is wrong.
+        choices: The texts it may have.
+        multiple: Whether it may be repeated; the environment holds its values as PATH does.
+        variable: The environment variable, ``-`` for none; by default its name with ``WHMCS_MOCK_`` in front.
+    """
+
+    name: str
+    help: str
+    default: Any = None
+    parse: Callable[[str], Any] = str
+    choices: Sequence[str] | None = None
+    multiple: bool = False
+    variable: str = ""
+
+    @property
+    def key(self) -> str:
+        """Return its name as an identifier."""
+        return self.name.replace("-", "_").lower()
+
+    @property
+    def place(self) -> str:
+        """Return how it is written on the command line."""
+        return self.name if self.name.isupper() else f"--{self.name}"
+
+    @property
+    def env(self) -> str:
+        """Return its environment variable."""
+        return self.variable or f"WHMCS_MOCK_{self.key.upper()}"
+
+    def read(self, text: str) -> Any:
+        """Return the value of a text; raise ``ValueError`` with what is wrong."""
+        if not text:
+            raise ValueError("it is empty; is a shell variable unset?")
+        if self.choices and text not in self.choices:
+            raise ValueError(f"{quote(text)} is not one of {', '.join(self.choices)}")
+        return self.parse(text)
+
+    def from_environment(self) -> Any:
+        """Return the value that the environment holds, or the default; raise ``ValueError`` with what is wrong."""
+        text = os.environ.get(self.env)
+        if not text:
+            return () if self.multiple else self.default
+        if isinstance(self.default, bool):
+            if text.strip().lower() not in _BOOLEANS:
+                raise ValueError(f"{quote(text)} is neither true nor false")
+            return _BOOLEANS[text.strip().lower()]
+        return [self.read(one) for one in text.split(os.pathsep)] if self.multiple else self.read(text)
+
+    def explain(self) -> str:
+        """Return its line in the help."""
+        if not self.help:
+            return argparse.SUPPRESS
+        default = "" if self.default in (None, False, True, []) else f"; default: {self.default}"
+        return f"{self.help} [{self.env}{default}]".replace("%", "%%")
+
+
+def integer(least: int, most: int) -> Callable[[str], int]:
+    """Return the parser of an integer in a range."""
+
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and least <= int(text[:20]) <= most):
+            raise ValueError(f"{quote(text)} is not an integer from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def seconds(least: float) -> Callable[[str], float]:
+    """Return the parser of a number of seconds."""
+
+    def parse(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not number >= least:
+            raise ValueError(f"{quote(text)} is not a number of seconds, {least:g} or more")
+        return number
+
+    return parse
+
+
+class Parser(argparse.ArgumentParser):
+    """Parses the arguments of a command.
+
+    Args:
+        name: The command, as it is called.
+        text: Its help.
+        positional: Its arguments without a name.
+        options: Its options.
+    """
+
+    def __init__(self, name: str, text: str, positional: Sequence[Option], options: Sequence[Option]) -> None:
+        shown = "".join(f" [{one.name}]{'...' * one.multiple}" for one in positional)
+        super().__init__(
+            name,
+            usage=f"{name} [OPTIONS]{shown}",
+            description=text,
+            add_help=False,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self._rows = (*positional, *options)
+        for one in positional:
+            self.add_argument(one.key, nargs="*" if one.multiple else "?", help=argparse.SUPPRESS)
+        for one in options:
+            if isinstance(one.default, bool):
+                kind: dict[str, Any] = {"action": argparse.BooleanOptionalAction if one.default else "store_true"}
+            else:
+                kind = {"action": "append" if one.multiple else "store", "metavar": "|".join(one.choices or ())}
+                kind["metavar"] = kind["metavar"] or one.key.upper()
+            self.add_argument(f"--{one.name}", dest=one.key, default=None, help=one.explain(), **kind)
+        self.add_argument("-h", "--help", action="help", help="Show this message and exit.")
+
+    def read(self, args: Sequence[str]) -> dict[str, Any]:
+        """Return the values of all arguments; end the program with 2 and the usage if something is wrong."""
+        known, unknown = self.parse_known_intermixed_args(args)
+        given = vars(known)
+        if unknown:
+            near = nearest(unknown[0], self._option_string_actions)
+            what = "no such option" if unknown[0].startswith("-") else "unexpected argument"
+            self.error(f"{what} {quote(unknown[0])}" + (f"; did you mean {near[0]}?" if near else ""))
+        return {one.key: self._value(one, given[one.key]) for one in self._rows}
+
+    def _value(self, option: Option, given: Any) -> Any:
+        is_given = given not in (None, [])
+        try:
+            if not is_given:
+                return option.from_environment()
+            if isinstance(given, list):
+                return [option.read(text) for text in given]
+            return given if isinstance(given, bool) else option.read(given)
+        except ValueError as error:
+            problem = f"{option.place if is_given else option.env}: {error}"
+        return self.error(problem)
+
+    def print_help(self, _file: object = None) -> None:
+        """Print the help; raise ``OSError`` if that fails, which argparse would hide."""
+        say(self.format_help(), end="")
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with the usage and one sentence."""
+        raise UsageError(f"Usage: {self.usage}\nTry '{self.prog} --help' for help.\n\nError: {message}")
