@@ -133,7 +133,7 @@ def format_address(address: str) -> str:
     return str(getattr(ip, "ipv4_mapped", None) or ip)
 
 
-# The values are named tuples: dataclasses would double the time that importing this module takes.
+# The values are named tuples: dataclasses would import inspect, which takes longer than all of this module.
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _R = TypeVar("_R")
