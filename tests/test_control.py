@@ -262,6 +262,14 @@ def test_post_wrong_query(query: str, world: World) -> None:
     assert world.get("health")["clients"] == 2
 
 
+def test_reset_wrong_query(world: World) -> None:
+    """A reset takes no query; one with a query is refused, and nothing is reset."""
+    world.ask("POST", "fixtures", "clients: [{id: 9}]")
+    answer = world.ask("POST", "reset?world=other")
+    assert (answer.status, answer.error) == (400, "reset takes no query")
+    assert world.get("health")["clients"] == 3
+
+
 def test_post_beside_calls(world: World) -> None:
     """Files are posted while calls add credits: every one is taken, and no credit's id is given twice."""
     done = threading.Event()

@@ -7,8 +7,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-__all__ = ["AccessLog"]
-
 _LINE = 8 * 1024  # bytes
 _LINES = 2_000  # that wait while nobody reads
 _SIZE = 8 * 1024 * 1024  # bytes that they may keep from being freed

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from whmcs_mock.journal import Call
     from whmcs_mock.ledger import Page
 
-__all__ = ["advise"]
-
 _CREDENTIALS = ("identifier", "secret", "username", "password")
 
 

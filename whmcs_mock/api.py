@@ -17,17 +17,6 @@ from whmcs_mock.redaction import REDACTED, is_secret
 from whmcs_mock.response import Answer
 from whmcs_mock.store import Store
 
-__all__ = [
-    "AUTHENTICATION_FAILED",
-    "INVALID_IP",
-    "INVALID_PERMISSIONS",
-    "Action",
-    "ActionT",
-    "Params",
-    "answer",
-    "credit_log",
-]
-
 #: The parameters of a call by name, query and body merged.
 Params: TypeAlias = Mapping[str, str]
 

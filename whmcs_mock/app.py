@@ -20,8 +20,6 @@ from whmcs_mock.world import World, Worlds
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-__all__ = ["App", "create_app"]
-
 _PREPARED = 64 * 1024 * 1024  # bytes of prepared answers that are kept
 
 

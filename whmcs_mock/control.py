@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from whmcs_mock.journal import Call
     from whmcs_mock.world import World
 
-__all__ = ["MAX_POST", "counts", "is_control", "is_steering", "refuse", "respond", "shorten"]
-
 MAX_POST = 16 * 1024 * 1024  # bytes
 _MAX_WAIT = 600  # seconds
 _SHOWN = 50  # problems
@@ -181,7 +179,9 @@ def _health(app: App, world: World, request: Request, _rest: str) -> Response:
     )
 
 
-def _reset(app: App, world: World, _request: Request, _rest: str) -> Response:
+def _reset(app: App, world: World, request: Request, _rest: str) -> Response:
+    if request.query_string:
+        raise _RefusedError("reset takes no query")
     app.worlds.restart(world.name)
     return Response(204, [])
 

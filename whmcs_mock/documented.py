@@ -11,8 +11,6 @@ from whmcs_mock.ledger import Client, Page, Parameter, parse_clientid
 from whmcs_mock.response import Answer
 from whmcs_mock.store import Store
 
-__all__ = ["advice", "answer", "unlisted"]
-
 _CLIENT = ("clientid", "userid")  # the names by which a page asks for the client; where it has both, userid is a user
 _ECHOED = {"applycredit": ("amount",)}  # besides the ids
 _CLIENT_NOT_FOUND = re.compile(r"client (id )?not found", re.IGNORECASE)

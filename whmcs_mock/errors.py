@@ -5,18 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-__all__ = [
-    "AddressInUseError",
-    "ApiError",
-    "FixtureError",
-    "ListenError",
-    "Problem",
-    "WhmcsMockError",
-    "WhmcsMockWarning",
-    "nearest",
-    "quote",
-]
-
 
 class WhmcsMockError(Exception):
     """The base class of all errors raised by whmcs-mock."""

@@ -13,8 +13,6 @@ from whmcs_mock.redaction import is_secret
 if TYPE_CHECKING:
     from whmcs_mock.errors import Problem
 
-__all__ = ["excerpt"]
-
 _WIDTH = 160  # characters of a line
 #: Sections in which only what is named so is a secret.
 _OPEN = re.compile(r"""[{\s]*["']?(clients|answers|faults|admins)["']?[ ]*:""")

@@ -14,8 +14,6 @@ from whmcs_mock.api import AUTHENTICATION_FAILED, INVALID_IP, INVALID_PERMISSION
 from whmcs_mock.ledger import FaultRule, format_address
 from whmcs_mock.response import HTML, Answer, Response
 
-__all__ = ["Faults", "apply"]
-
 _PAGE = "<!DOCTYPE html>\n<html><head><title>{0}</title></head><body><h1>{0}</h1></body></html>\n"
 _JSON_UTF8 = "Error generating JSON encoded response: Malformed UTF-8 characters, possibly incorrectly encoded"
 _PHP_WARNING = (

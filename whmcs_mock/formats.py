@@ -13,8 +13,6 @@ from typing import Any
 
 from whmcs_mock.ledger import Profile
 
-__all__ = ["CONTENT_TYPES", "FLAT_ACTIONS", "LIVE_HEADERS", "encode", "parse_response_type"]
-
 CONTENT_TYPES = {"json": "application/json", "xml": "application/xml", "nvp": "text/plain; charset=utf-8"}
 
 #: The headers that a recorded install sends besides the content type.

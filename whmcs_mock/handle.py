@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from whmcs_mock.server import MockServer
     from whmcs_mock.world import World
 
-__all__ = ["WhmcsMock", "find_path"]
-
 _CREDIT = ("id", "date", "description", "amount", "relid")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

@@ -8,8 +8,6 @@ import re
 import time
 from urllib.parse import quote, urlsplit
 
-__all__ = ["ask"]
-
 _TIMEOUT = 3.0  # seconds for one answer
 _PAUSE = 0.1
 _LONGEST = 16 * 1024 * 1024  # bytes

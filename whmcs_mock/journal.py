@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from whmcs_mock.response import Response
     from whmcs_mock.store import Store
 
-__all__ = ["ANSWER_BYTES", "Call", "Journal", "cut"]
-
 ANSWER_BYTES = 64 * 1024  # of each answer that are kept
 _VALUE = 64 * 1024  # characters of each parameter that are kept
 _OVERHEAD, _PARAM = 600, 200  # bytes that a call, and each of its parameters, take beside their texts

@@ -14,29 +14,6 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast, get_args
 from whmcs_mock.errors import nearest, quote
 from whmcs_mock.redaction import REDACTED, is_secret
 
-__all__ = [
-    "FAULTS",
-    "PROFILES",
-    "Access",
-    "CannedAnswer",
-    "Client",
-    "Credentials",
-    "Credit",
-    "FaultRule",
-    "Ledger",
-    "Page",
-    "Parameter",
-    "Profile",
-    "format_address",
-    "parse_amount",
-    "parse_clientid",
-    "parse_date",
-    "parse_id",
-    "parse_profile",
-    "parse_relid",
-    "parse_status",
-]
-
 Profile = Literal["documented", "live"]
 PROFILES: tuple[str, ...] = get_args(Profile)
 

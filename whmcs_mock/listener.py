@@ -28,8 +28,6 @@ from whmcs_mock.writer import SOCKET, linger, send
 if TYPE_CHECKING:
     from werkzeug.serving import ThreadedWSGIServer
 
-__all__ = ["Listener"]
-
 
 def _import_serving() -> Any:
     """Import only werkzeug.serving: werkzeug's own ``__init__`` imports its test client and more."""

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from whmcs_mock.ledger import Ledger
     from whmcs_mock.server import MockServer
 
-__all__ = ["whmcs_mock", "whmcs_mock_fixtures", "whmcs_mock_server", "whmcs_mock_ssl_context"]
-
 _MARK_ARGUMENTS = ("fixtures", "profile", "strict")
 _PROFILES = ("documented", "live")  # as in ledger, which is not imported here
 _SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}

@@ -16,8 +16,6 @@ import httptools
 from whmcs_mock.request import MAX_BODY, METHODS, Request, split_target
 from whmcs_mock.response import HTTPError
 
-__all__ = ["IDLE_SECONDS", "NOT_TLS", "REQUEST_SECONDS", "Limits", "Reader"]
-
 MAX_HEAD = 64 * 1024  # bytes
 MAX_HEADERS = 100
 REQUEST_SECONDS = 30.0

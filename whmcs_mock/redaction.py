@@ -9,8 +9,6 @@ from functools import lru_cache
 from itertools import islice
 from urllib.parse import quote, quote_plus
 
-__all__ = ["REDACTED", "is_secret", "redactor", "secret_params"]
-
 REDACTED = "***"
 SHORTEST = 8  # a known secret that is shorter is part of too many words to be searched for
 

@@ -16,8 +16,6 @@ from whmcs_mock.redaction import REDACTED, is_secret, redactor
 if TYPE_CHECKING:
     from whmcs_mock.world import World
 
-__all__ = ["differences", "explain_proxy", "format_error", "matches", "nearest_miss", "report"]
-
 _SHOWN = 50  # calls in a report
 _LONGEST = 2_000  # characters of an exception
 _FLAT = "the JSON has flat bracket keys, as documented; code that reads credits.credit wants the profile live"

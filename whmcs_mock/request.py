@@ -9,8 +9,6 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from whmcs_mock.response import HTTPError
 
-__all__ = ["ENDPOINT", "FORM", "MAX_BODY", "Request", "is_endpoint", "split_target"]
-
 ENDPOINT = "/includes/api.php"
 FORM = "application/x-www-form-urlencoded"
 MAX_BODY = 1024 * 1024  # bytes

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from whmcs_mock.ledger import Client, Page
 
-__all__ = ["HTML", "PLAIN", "Answer", "HTTPError", "Response", "status_line"]
-
 PLAIN = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
 

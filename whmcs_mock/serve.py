@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from whmcs_mock.journal import Call
     from whmcs_mock.ledger import Ledger
 
-__all__ = ["Options", "Service"]
-
 _RELOAD = getattr(signal, "SIGHUP", None)
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP") if hasattr(signal, name)]
 _FLAT = "flat bracket keys, as documented; code that reads credits.credit wants --profile live"

@@ -26,8 +26,6 @@ from whmcs_mock.request import ENDPOINT, Request, is_endpoint
 from whmcs_mock.response import HTTPError, Response
 from whmcs_mock.world import World
 
-__all__ = ["MockServer"]
-
 _MAX_EXPECTED = 256 * 1024 * 1024  # bytes that a request to something else than the API may have
 
 

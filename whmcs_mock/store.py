@@ -9,8 +9,6 @@ from decimal import Decimal
 
 from whmcs_mock.ledger import CannedAnswer, Client, Credit, Ledger
 
-__all__ = ["Store"]
-
 
 class Store:
     """A ledger together with the changes made by calls and tests.

@@ -11,8 +11,6 @@ from whmcs_mock.errors import FixtureError, Problem
 from whmcs_mock.fixtures import load_fixtures
 from whmcs_mock.ledger import Ledger
 
-__all__ = ["Watch"]
-
 _SETTLE = 0.05  # seconds that files must stay as they were read
 _DOUBT = 0.5  # seconds until files in which something is wrong are read again: they may be half written
 _SUFFIXES = (".yaml", ".yml", ".json", ".md")

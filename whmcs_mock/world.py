@@ -15,8 +15,6 @@ from whmcs_mock.ledger import FaultRule, Ledger, Profile, parse_profile
 from whmcs_mock.response import HTTPError
 from whmcs_mock.store import Store
 
-__all__ = ["World", "Worlds"]
-
 _PATH = re.compile(r"/+world/(?!includes/api\.php$)([^/]*)(/.*)?", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 

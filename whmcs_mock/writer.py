@@ -14,8 +14,6 @@ import time
 
 from whmcs_mock.response import Response, status_line
 
-__all__ = ["SOCKET", "linger", "send"]
-
 _RESET = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)  # lingering for 0 s makes close() a reset
 _LINGER = 1.0  # seconds that a refused body is still read, so that the client sees the refusal
 _LOOK = 0.05  # seconds until it is looked again whether the client of a slow answer is still there
