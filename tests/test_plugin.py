@@ -330,6 +330,27 @@ def test_load(whmcs_mock: WhmcsMock, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert call(whmcs_mock, clientid=21)["message"] == "Client ID Not Found"
 
 
+def test_load_access(whmcs_mock: WhmcsMock, tmp_path: Path) -> None:
+    """Access rules of a loaded file apply: a call from another address is refused."""
+    (tmp_path / "access.yaml").write_text("access: {addresses: [192.0.2.1]}")
+    whmcs_mock.load(tmp_path / "access.yaml")
+    assert call(whmcs_mock, clientid=1)["message"] == "Invalid IP 127.0.0.1"
+
+
+def test_listing(whmcs_mock: WhmcsMock) -> None:
+    """The clients that are listed are those of the fixtures and the added ones, without the removed ones."""
+
+    def listed() -> list[int]:
+        clients = requests.get(f"{whmcs_mock.base_url}/_mock/clients", timeout=30).json()["clients"]
+        return [client["id"] for client in clients]
+
+    whmcs_mock.add_client(3)
+    assert listed() == [1, 7, 3]
+    whmcs_mock.remove_client(3)
+    whmcs_mock.remove_client(7)
+    assert listed() == [1]
+
+
 def test_profile(whmcs_mock: WhmcsMock) -> None:
     """The profile changes while the server runs; another name is refused with the two there are."""
     assert call(whmcs_mock, clientid=1)["credits[credit][0][id]"] == "1"
