@@ -262,6 +262,13 @@ def test_post_wrong_query(query: str, world: World) -> None:
     assert world.get("health")["clients"] == 2
 
 
+def test_newest_fault_first(world: World) -> None:
+    """Fault rules that are posted come before the existing ones."""
+    for message in ("first", "second"):
+        world.ask("POST", "fixtures", json.dumps({"faults": [{"message": message}]}))
+    assert json.loads(world.call(action="GetCredits", clientid="1", responsetype="json"))["message"] == "second"
+
+
 def test_reset_wrong_query(world: World) -> None:
     """A reset takes no query; one with a query is refused, and nothing is reset."""
     world.ask("POST", "fixtures", "clients: [{id: 9}]")

@@ -229,3 +229,24 @@ def test_redaction_stalls_nobody(whmcs_mock: WhmcsMock, body: str) -> None:
     other.join()
     assert took < 10
     assert longest[0] < 5
+
+
+@pytest.mark.parametrize("word", ["accesskey", "clientid", "identifier", "password", "responsetype", "username"])
+def test_dummy_secrets(word: str) -> None:
+    """A dummy secret that is the name of a parameter does not hide that name in texts."""
+    for redact in (redactor({"secret": word}), redactor({}, [word])):
+        assert redact(f"no {word} was sent") == f"no {word} was sent"
+
+
+@pytest.mark.parametrize(
+    ("known", "text", "shown"),
+    [
+        (["correct-horse", "correct-horse-battery"], "it was correct-horse-battery", "it was ***"),
+        (["0123456789abcdef0123456789abcdef"], "it was 0123456789ABCDEF0123456789ABCDEF", "it was ***"),
+        ([], "data=secret%3Dstaple", "data=secret%3D***"),
+    ],
+    ids=["part of another", "MD5 in upper case", "encoded equals sign"],
+)
+def test_spellings_in_texts(known: list[str], text: str, shown: str) -> None:
+    """A secret is hidden as a whole where one is part of another, in upper-case hex, and behind an encoded ``=``."""
+    assert redactor({}, known)(text) == shown
