@@ -797,6 +797,7 @@ def test_credentials(serve: Serve, ask: Callable[..., Answer], credentials: dict
         {"username": "ident", "password": "wrong"},
         {"username": "ident", "password": md5(b"ident-secret").hexdigest()},
         {"username": "admin", "password": "hunter2"},
+        {"identifier": "admin", "secret": ADMIN_HASH},
         {"username": "admin", "password": md5(ADMIN_HASH.encode()).hexdigest()},
         {"identifier": "nobody", "secret": "wrong", "username": "admin", "password": ADMIN_HASH},
     ],
