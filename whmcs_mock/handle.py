@@ -54,12 +54,7 @@ class WhmcsMock:
     """
 
     def __init__(
-        self,
-        server: MockServer,
-        folder: Path | None = None,
-        ca_path: Path | None = None,
-        *,
-        name: str | None = None,
+        self, server: MockServer, folder: Path | None = None, ca_path: Path | None = None, *, name: str | None = None
     ) -> None:
         self.server = server
         self._name = name
@@ -222,7 +217,7 @@ class WhmcsMock:
 
     def reset(self) -> None:
         """Restore the fixtures; drop calls, faults, actions and everything else that was added in this test."""
-        self.server.app.worlds.reset(self.world.name, self.world.ledger, self.world.first_profile)
+        self.server.app.worlds.restart(self.world.name)
 
     def clear_calls(self) -> None:
         """Forget all calls so far; everything else stays."""

@@ -34,10 +34,8 @@ def report(world: World, url: str, silence: Sequence[str] = ()) -> str:
     lines = [f"Profile {world.profile}; served from {', '.join(world.store.sources) or 'a ledger'}."]
     lines += [f"({hidden} earlier calls are not shown)"] if hidden else []
     if not calls:
-        lines += [
-            f"No calls were received. The server listens at {url}: is the code under test configured to use it?",
-            *silence,
-        ]
+        question = "is the code under test configured to use it?"
+        lines += [f"No calls were received. The server listens at {url}: {question}", *silence]
     for number, call in enumerate(calls[-_SHOWN:], hidden + 1):
         lines.append(f"{number}. {call.time:%H:%M:%S.%f}"[:-3] + f" {call} [{call.duration * 1000:.1f} ms]")
         lines += [f"   advice: {advice}" for advice in call.advice]
