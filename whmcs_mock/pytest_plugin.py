@@ -113,19 +113,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def _setting(config: pytest.Config, name: str) -> Any:
     """Return a setting; ``pytest.UsageError`` names the source of an invalid value."""
     variable = f"WHMCS_MOCK_{name.upper()}"
-    for where, value in (
-        (f"--whmcs-mock-{name}", config.getoption(f"whmcs_mock_{name}")),
-        (variable, os.environ.get(variable)),
-        (f"whmcs_mock_{name}", config.getini(f"whmcs_mock_{name}")),
-    ):
-        if value is None or (value == "" and where == variable):
-            continue
-        text = " ".join(map(str, value)) if isinstance(value, list) else str(value)  # a list in TOML
-        try:
-            return _SETTINGS[name].parse(text)
-        except ValueError as error:
-            raise pytest.UsageError(f'{where} is {error}, not "{text}"') from None
-    raise AssertionError(name)
+    sources = {
+        f"--whmcs-mock-{name}": config.getoption(f"whmcs_mock_{name}"),
+        variable: os.environ.get(variable) or None,
+        f"whmcs_mock_{name}": config.getini(f"whmcs_mock_{name}"),
+    }
+    where, value = next((where, value) for where, value in sources.items() if value is not None)
+    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)  # a list in TOML
+    try:
+        return _SETTINGS[name].parse(text)
+    except ValueError as error:
+        raise pytest.UsageError(f'{where} is {error}, not "{text}"') from None
 
 
 def pytest_configure(config: pytest.Config) -> None:
