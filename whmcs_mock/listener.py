@@ -137,27 +137,19 @@ class Listener(ThreadedWSGIServer):
 
     def serve_forever(self, _poll_interval: float = 0.5) -> None:
         """Serve until shutdown()."""
-        begun = False
-        while not begun and not self._stopped.is_set():
-            try:
+        while not self._stopped.is_set():
+            with contextlib.suppress(RuntimeError):  # no thread available
                 self._start_worker()
-                begun = True
-            except RuntimeError:  # no thread available
-                self._stopped.wait(_PAUSE)
+                break
+            self._stopped.wait(_PAUSE)
         self._stopped.wait()
 
     def _start_worker(self) -> None:
         worker = threading.Thread(target=self._work, daemon=True, name="whmcs-mock-worker")
-        with self._lock:
+        with self._lock:  # which the worker needs first of all, so that it cannot end before it is counted
+            worker.start()
             self._workers.add(worker)
             self._idle += 1
-        try:
-            worker.start()
-        except BaseException:
-            with self._lock:
-                self._workers.discard(worker)
-                self._idle -= 1
-            raise
 
     def _work(self) -> None:
         try:
@@ -168,8 +160,6 @@ class Listener(ThreadedWSGIServer):
                     self._turn.release()
                 if accepted:
                     self._serve(*accepted)
-                if self._stopped.is_set():
-                    return
                 with self._lock:
                     self._idle += 1
         finally:
@@ -192,26 +182,21 @@ class Listener(ThreadedWSGIServer):
 
     def _accept(self) -> tuple[socket.socket, str] | None:
         """Wait for a connection; None at the end. Nothing is accepted without a worker that can go on accepting."""
-        while not self._stopped.is_set():
-            self._selector.select()
-            if self._stopped.is_set():
-                break
+        while self._selector.select() and not self._stopped.is_set():
             try:
                 if not self._idle:
                     self._start_worker()
                 # Not accept(): it makes the socket by a class that tests guard, and would lose the descriptor.
                 descriptor, address = self.socket._accept()  # type: ignore[attr-defined]  # noqa: SLF001
+                try:
+                    return SOCKET(self.socket.family, self.socket.type, self.socket.proto, descriptor), address[0]
+                except BaseException:
+                    socket.close(descriptor)
+                    raise
             except BlockingIOError:
                 continue
             except Exception:  # noqa: BLE001  # no thread, descriptor or memory: the connection waits in the queue
                 self._stopped.wait(_PAUSE)
-                continue
-            try:
-                connection = SOCKET(self.socket.family, self.socket.type, self.socket.proto, descriptor)
-            except Exception:  # noqa: BLE001  # as above
-                socket.close(descriptor)
-                continue
-            return connection, address[0]
         return None
 
     # Serving.
@@ -298,8 +283,7 @@ class Listener(ThreadedWSGIServer):
             self.socket.shutdown(socket.SHUT_RDWR)  # it refuses from now on, whatever forked child still has it
         until = time.monotonic() + _STOPPING
         for worker in workers:
-            if worker.ident is not None:  # it has started
-                worker.join(max(0.0, until - time.monotonic()))
+            worker.join(max(0.0, until - time.monotonic()))
         self.abandon()
 
     def abandon(self) -> None:
