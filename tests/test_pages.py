@@ -216,10 +216,13 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
         written(block='{"a[b]": "2", "a": "1"}'),
         '11:1: the example\'s key "a" contradicts another one; remove one of the two',
     ),
-    "deep key": (written(block='{"a' + "[b]" * 5000 + '": "1"}'), "1:1: this nests too deeply to be read; correct it"),
+    "deep key": (
+        written(block='{"a' + "[b]" * 50_000 + '": "1"}'),
+        "1:1: this nests too deeply to be read; correct it",
+    ),
     "deep JSON": (written(block="[" * 100_000), "1:1: this nests too deeply to be read; correct it"),
     "deep request": (
-        written() + "### Example Request (CURL)\nhttp_build_query(array('a' => " + "array(" * 5000,
+        written() + "### Example Request (CURL)\nhttp_build_query(array('a' => " + "array(" * 50_000,
         "1:1: this nests too deeply to be read; correct it",
     ),
     "no UTF-8": (b"# a\n\xe9t\xe9", "2:1: byte 0xe9 is not UTF-8; save the file as UTF-8"),

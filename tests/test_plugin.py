@@ -330,6 +330,15 @@ def test_load(whmcs_mock: WhmcsMock, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert call(whmcs_mock, clientid=21)["message"] == "Client ID Not Found"
 
 
+def test_ids_of_a_ledger() -> None:
+    """In a ledger that is made in Python, too, an id of a client or a credit is used once."""
+    credit = Credit(1, "2016-01-01", "", "1.00")
+    with pytest.raises(ValueError, match="client 1 is already defined"):
+        Ledger([Client(1), Client(1)])
+    with pytest.raises(ValueError, match="credit 1 is already defined"):
+        Ledger([Client(1, [credit]), Client(2, [credit])])
+
+
 def test_load_access(whmcs_mock: WhmcsMock, tmp_path: Path) -> None:
     """Access rules of a loaded file apply: a call from another address is refused."""
     (tmp_path / "access.yaml").write_text("access: {addresses: [192.0.2.1]}")
