@@ -269,12 +269,16 @@ def test_newest_fault_first(world: World) -> None:
     assert json.loads(world.call(action="GetCredits", clientid="1", responsetype="json"))["message"] == "second"
 
 
-def test_reset_wrong_query(world: World) -> None:
-    """A reset takes no query; one with a query is refused, and nothing is reset."""
-    world.ask("POST", "fixtures", "clients: [{id: 9}]")
-    answer = world.ask("POST", "reset?world=other")
-    assert (answer.status, answer.error) == (400, "reset takes no query")
-    assert world.get("health")["clients"] == 3
+@pytest.mark.parametrize(
+    ("method", "path", "body"), [("POST", "reset", ""), ("DELETE", "calls", ""), ("PUT", "profile", "live")]
+)
+def test_no_query(method: str, path: str, body: str, world: World) -> None:
+    """A route that changes something and takes no query refuses one, and changes nothing."""
+    world.call(**ADD)
+    before = world.ask("GET", "report").body
+    answer = world.ask(method, f"{path}?x=1", body)
+    assert (answer.status, "takes no query" in answer.error) == (400, True)
+    assert world.ask("GET", "report").body == before
 
 
 def test_post_beside_calls(world: World) -> None:

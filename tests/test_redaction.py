@@ -250,3 +250,9 @@ def test_dummy_secrets(word: str) -> None:
 def test_spellings_in_texts(known: list[str], text: str, shown: str) -> None:
     """A secret is hidden as a whole where one is part of another, in upper-case hex, and behind an encoded ``=``."""
     assert redactor({}, known)(text) == shown
+
+
+def test_repr_of_a_ledger() -> None:
+    """The repr of a ledger shows neither the secrets of its credentials nor its access key."""
+    shown = repr(Ledger(credentials=[Credentials("known", "open-sesame")], access=Access(frozenset(), "front-door")))
+    assert ("known" in shown, "open-sesame" in shown, "front-door" in shown) == (True, False, False)

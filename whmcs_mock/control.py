@@ -75,6 +75,8 @@ def _route(app: App, world: World, request: Request, path: str) -> Response:
     if route is None:
         allowed = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
         raise _RefusedError(f"{_show(world, path)} takes {allowed}", 405, ("Allow", allowed))
+    if request.query_string and route in (_reset, _delete_calls, _put_profile):
+        raise _RefusedError(f"{_show(world, path)} takes no query; leave out what follows the ?")
     return route(app, world, request, rest)
 
 
@@ -108,9 +110,17 @@ def _json(value: Any, status: int = 200, *headers: tuple[str, str]) -> Response:
     return Response(status, [("Content-Type", _JSON), *headers], f"{json.dumps(value, indent=2)}\n".encode())
 
 
+def _hide(world: World, text: str) -> str:
+    """Return what was sent, without known secrets."""
+    return redactor({}, world.store.secrets)(text)
+
+
 def _show(world: World, text: str) -> str:
-    """Quote what was sent, without known secrets."""
-    return quote(redactor({}, world.store.secrets)(text))
+    return quote(_hide(world, text))
+
+
+def _site(request: Request, host: str) -> str:
+    return f"{'https' if request.secure else 'http'}://{host}"
 
 
 # Only programs on this machine may control it, not pages of other sites in a browser.
@@ -124,8 +134,8 @@ def _is_foreign(world: World, request: Request) -> str:
         return f"the Host {_show(world, host)} is not a name of this machine; call 127.0.0.1 or localhost"
     site = request.headers.get("sec-fetch-site", "same-origin")
     origin = request.headers.get("origin")
-    own = f"{'https' if request.secure else 'http'}://{host}"
-    if site not in ("same-origin", "none") or (origin is not None and origin.lower() != own.lower()):
+    own = _site(request, host).lower()
+    if site not in ("same-origin", "none") or (origin is not None and origin.lower() != own):
         return "a page of another site cannot steer whmcs-mock; call it from a program, or from its own page"
     return ""
 
@@ -159,8 +169,7 @@ def counts(world: World) -> dict[str, int]:
 
 def _url(world: World, request: Request) -> str:
     path = f"/world/{world.name}" if request.path.lstrip("/").startswith("world/") else ""
-    host = redactor({}, world.store.secrets)(request.headers.get("host") or "localhost")
-    return f"{'https' if request.secure else 'http'}://{host}{path}{ENDPOINT}"
+    return f"{_site(request, _hide(world, request.headers.get('host') or 'localhost'))}{path}{ENDPOINT}"
 
 
 def _health(app: App, world: World, request: Request, _rest: str) -> Response:
@@ -179,9 +188,7 @@ def _health(app: App, world: World, request: Request, _rest: str) -> Response:
     )
 
 
-def _reset(app: App, world: World, request: Request, _rest: str) -> Response:
-    if request.query_string:
-        raise _RefusedError("reset takes no query")
+def _reset(app: App, world: World, _request: Request, _rest: str) -> Response:
     app.worlds.restart(world.name)
     return Response(204, [])
 
@@ -220,8 +227,8 @@ def _get_calls(_app: App, world: World, request: Request, _rest: str) -> Respons
         return call.id > after and matches(call, action, query)
 
     if wait and world.journal.wait_for(wanted, wait) is None:
-        hide = redactor({}, world.store.secrets)
-        action, query = hide(action), {hide(name): v if is_secret(name) else hide(v) for name, v in query.items()}
+        action = _hide(world, action)
+        query = {_hide(world, name): v if is_secret(name) else _hide(world, v) for name, v in query.items()}
         sent = (f"{name}={REDACTED if is_secret(name) else value}" for name, value in query.items())
         what = " ".join([action or "a call", *sent])
         later = [call for call in world.journal.calls() if call.id > after]
