@@ -87,7 +87,8 @@ class Page:
         return self.driver.execute_script(script, *arguments)
 
     def text(self, css: str) -> str:
-        return str(self.run("return document.querySelector(arguments[0]).innerText", css)).strip()
+        script = "return document.querySelector(arguments[0])?.innerText ?? ''"  # nothing while it is drawn anew
+        return str(self.run(script, css)).strip()
 
     def rows(self, box: str = "#call-list") -> list[str]:
         """Return the rows that are drawn in a list, a line each."""
