@@ -233,6 +233,7 @@ class Journal:
         self._calls: deque[Call] = deque()
         self._limit, self._size, self._bytes = limit, size, 0
         self._changed = threading.Condition(threading.Lock())
+        self._waiting = 0
         self._stopping = False
 
     def add(self, call: Call) -> None:
@@ -244,7 +245,8 @@ class Journal:
             while len(self._calls) > self._limit or (self._bytes > self._size and len(self._calls) > 1):
                 self._bytes -= self._calls.popleft().size
                 self.dropped += 1
-            self._changed.notify_all()
+            if self._waiting:
+                self._changed.notify_all()
 
     def complete(self, call: Call, response: Response, *, sent: bool = True) -> None:
         """Record the response to a call."""
@@ -253,7 +255,8 @@ class Journal:
             call.complete(response, sent=sent)
             if self._calls and call.id >= self._calls[0].id:  # it is still kept
                 self._bytes += call.size - before
-            self._changed.notify_all()
+            if self._waiting:
+                self._changed.notify_all()
 
     def hold(self, call: Call, why: str) -> None:
         """Record that the answer to a call is held back."""
@@ -285,8 +288,12 @@ class Journal:
             return next((call for call in self._calls if call.is_settled and wanted(call)), None)
 
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or first(), timeout)
-            return first()
+            self._waiting += 1
+            try:
+                found = self._changed.wait_for(lambda: first() or self._stopping, timeout)
+                return found if isinstance(found, Call) else None
+            finally:
+                self._waiting -= 1
 
 
 def _short(text: str) -> str:
