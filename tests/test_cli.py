@@ -570,6 +570,14 @@ def test_call_tells_why() -> None:
     assert any("responsetype=json" in line for line in rest)
 
 
+def test_call_order() -> None:
+    """Where stdout and stderr are one, the answer comes before its reason."""
+    command = [*COMMAND, "call", "GetCredits", "clientid=7", "responsetype=json"]
+    buffered = environment(PYTHONUNBUFFERED="")
+    shown = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=buffered, check=True).stdout
+    assert shown.startswith(NOT_FOUND.encode() + b"\nwhy: ")
+
+
 def test_call_secrets(guarded: Path) -> None:
     """Call prints no secret on stderr."""
     for secret in SECRETS:
@@ -771,6 +779,13 @@ def test_help(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             assert "clients=1 credits=0" in server.ready
     else:
         assert run(*example).returncode == 0
+
+
+def test_help_defaults() -> None:
+    """The help names the default of every option with a value, zero included."""
+    shown = " ".join(run("health", "--help").stdout.split())
+    for default in ("WHMCS_MOCK_WAIT; default: 0.0", "default: 127.0.0.1", "default: 8421"):
+        assert default in shown
 
 
 def test_help_environment() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 import timeit
 from collections.abc import Callable, Mapping
@@ -14,7 +15,18 @@ import pytest
 import requests
 from plugin_runs import ask, run
 
-from whmcs_mock import ApiError, Client, Credentials, Credit, FixtureError, Ledger, MockServer, WhmcsMock
+from whmcs_mock import (
+    ApiError,
+    CannedAnswer,
+    Client,
+    Credentials,
+    Credit,
+    FaultRule,
+    FixtureError,
+    Ledger,
+    MockServer,
+    WhmcsMock,
+)
 
 LEDGER = Ledger(
     clients=[
@@ -337,6 +349,21 @@ def test_ids_of_a_ledger() -> None:
         Ledger([Client(1), Client(1)])
     with pytest.raises(ValueError, match="credit 1 is already defined"):
         Ledger([Client(1, [credit]), Client(2, [credit])])
+
+
+def test_ledger_of_an_iterator() -> None:
+    """A ledger takes its clients from any iterable, once."""
+    assert Ledger(iter([Client(1)])).clients == (Client(1),)  # type: ignore[arg-type]  # no sequence, but it is read
+
+
+def test_values_are_copied() -> None:
+    """A ledger can be pickled, as for a process of its own, and a rule does not change with what it was made of."""
+    params = {"clientid": "1"}
+    rule = FaultRule("slow", params=params)
+    ledger = Ledger([Client(1)], answers=[CannedAnswer("GetInvoices")], faults=[rule])
+    assert pickle.loads(pickle.dumps(ledger)) == ledger
+    params["clientid"] = "2"
+    assert rule.params == {"clientid": "1"}
 
 
 def test_load_access(whmcs_mock: WhmcsMock, tmp_path: Path) -> None:

@@ -136,6 +136,7 @@ def call(action: str | None, params: Sequence[str], fixtures: Sequence[str], pro
         response.finish(True)
     if sys.stdout:
         sys.stdout.buffer.write(response.body + b"\n")
+        sys.stdout.flush()  # before the reason, where both go to the same place
     [made] = app.worlds[""].journal.calls()
     for line in (f"why: {made.why}", *(f"advice: {advice}" for advice in made.advice)):
         say(line, err=True)

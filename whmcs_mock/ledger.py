@@ -257,7 +257,7 @@ class CannedAnswer(NamedTuple):
     place: str = ""
 
     def _checked(self) -> CannedAnswer:
-        return self._replace(action=self.action.lower())
+        return self._replace(action=self.action.lower(), params=dict(self.params))
 
     @property
     def results(self) -> Sequence[Mapping[str, Any]]:
@@ -314,7 +314,7 @@ class FaultRule(NamedTuple):
         if self.times is not None and self.times < 1:
             raise ValueError(f"times is a positive integer, not {self.times}")
         self._check_headers()
-        return self._replace(action=self.action.lower())
+        return self._replace(action=self.action.lower(), headers=dict(self.headers), params=dict(self.params))
 
     def _check_headers(self) -> None:
         for name, value in self.headers.items():
@@ -366,11 +366,11 @@ class Page(NamedTuple):
     action: str
     block: str
     example: Any
-    flat: bool = False
-    parameters: Sequence[Parameter] = ()
-    errors: Sequence[str] = ()
-    request: Mapping[str, str] = _NOTHING
-    source: str = ""
+    flat: bool
+    parameters: Sequence[Parameter]
+    errors: Sequence[str]
+    request: Mapping[str, str]
+    source: str
 
 
 class _Ledger(NamedTuple):
@@ -403,17 +403,18 @@ class Ledger(_Ledger):
     """
 
     def _checked(self) -> Ledger:
+        ledger = self._replace(clients=tuple(self.clients))
+        client_ids: set[int] = set()
         credit_ids: set[int] = set()
-        clients: set[int] = set()
-        for client in self.clients:
-            if client.id in clients:
+        for client in ledger.clients:
+            if client.id in client_ids:
                 raise ValueError(f"client {client.id} is already defined; use each id once")
-            clients.add(client.id)
+            client_ids.add(client.id)
             for credit in client.credits:
                 if credit.id in credit_ids:
                     raise ValueError(f"credit {credit.id} is already defined; use each id once")
                 credit_ids.add(credit.id)
-        return self._replace(clients=tuple(self.clients))
+        return ledger
 
     @cached_property
     def by_id(self) -> Mapping[int, Client]:

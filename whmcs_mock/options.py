@@ -80,7 +80,7 @@ class Option(NamedTuple):
         """Return its line in the help."""
         if not self.help:
             return argparse.SUPPRESS
-        default = "" if self.default in (None, False, True, []) else f"; default: {self.default}"
+        default = "" if self.default is None or isinstance(self.default, bool) else f"; default: {self.default}"
         return f"{self.help} [{self.env}{default}]".replace("%", "%%")
 
 
