@@ -21,7 +21,7 @@ EXIT_UNHEALTHY = 1
 EXIT_USAGE = 2
 EXIT_LISTEN = 3
 
-_PATHS = Option("PATHS", "", multiple=True, variable="WHMCS_MOCK_FIXTURES")
+_PATHS = Option("PATHS", "[PATHS]...", multiple=True, variable="WHMCS_MOCK_FIXTURES")
 _HOST, _PORT = "127.0.0.1", 8421
 _PROFILE = Option(
     "profile",
@@ -188,7 +188,6 @@ def _loaded(paths: Sequence[str]) -> Ledger:
 class _Command(NamedTuple):
     run: Callable[..., None]
     summary: str
-    positional: Sequence[Option] = ()
     options: Sequence[Option] = ()
 
 
@@ -196,8 +195,8 @@ _COMMANDS = {
     "serve": _Command(
         serve,
         "Serve fixtures until Ctrl-C.",
-        [_PATHS],
         [
+            _PATHS,
             Option("host", "Listen on this name or address.", _HOST),
             Option("port", "Listen on this port; 0 takes a free one.", _PORT, integer(0, 65535)),
             _PROFILE,
@@ -216,15 +215,19 @@ _COMMANDS = {
     "call": _Command(
         call,
         "Print an answer without a server.",
-        [Option("ACTION", "", variable="-"), Option("PARAMS", "", multiple=True, variable="-")],
-        [Option("fixtures", "A fixture file, or a folder of them; may be repeated.", multiple=True), _PROFILE],
+        [
+            Option("ACTION", "ACTION"),
+            Option("PARAMS", "[NAME=VALUE]...", multiple=True),
+            Option("fixtures", "A fixture file, or a folder of them; may be repeated.", multiple=True),
+            _PROFILE,
+        ],
     ),
     "schema": _Command(schema, "Print the JSON Schema of fixture files."),
     "health": _Command(
         health,
         "Check whether a server is ready and healthy.",
-        [Option("URL", "", variable="-")],
         [
+            Option("URL", "[URL]"),
             Option("wait", "Seconds to wait until it is healthy.", 0.0, seconds(0)),
             Option("host", "The host of the server, without URL.", _HOST),
             Option("port", "The port of the server, without URL.", _PORT, integer(1, 65535)),
@@ -233,8 +236,8 @@ _COMMANDS = {
         ],
     ),
 }
-_USAGE = "Usage: whmcs-mock [OPTIONS] COMMAND [ARGS]..."
-_HELP = f"""{_USAGE}
+_USAGE = "whmcs-mock [OPTIONS] COMMAND [ARGS]..."
+_HELP = f"""Usage: {_USAGE}
 
 Mock the WHMCS billing API in tests and development.
 
@@ -250,33 +253,29 @@ commands:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command with these arguments, by default those of the process; it ends with ``SystemExit``."""
-    name, *rest = [*(sys.argv[1:] if args is None else args), ""]
+    args = sys.argv[1:] if args is None else args
+    name, rest = (args[0], args[1:]) if args else ("", ())
+    prog, usage = "whmcs-mock", _USAGE
     try:
         with written():
-            _run(name, rest[:-1])
+            if (command := _COMMANDS.get(name)) is None:
+                _run_without(name)
+                return
+            prog = f"whmcs-mock {name}"
+            parser = Parser(prog, (command.run.__doc__ or "").replace("\n    ", "\n").strip(), command.options)
+            usage = str(parser.usage)
+            command.run(**parser.read(rest))
     except UsageError as error:
-        leave(EXIT_USAGE, str(error), "")
+        leave(EXIT_USAGE, f"Usage: {usage}\nTry '{prog} --help' for help.\n\nError: {error}", "")
 
 
-def _run(name: str, args: Sequence[str]) -> None:
+def _run_without(name: str) -> None:
+    """Show the help or the version, or say that there is no such command."""
     if name in ("-h", "--help"):
         say(_HELP)
     elif name == "--version":
         say(f"whmcs-mock, version {__version__}")
-    elif name not in _COMMANDS:
+    else:
         near = nearest(name, _COMMANDS)
         hint = f"did you mean {near[0]}?" if near else f"write one of {', '.join(_COMMANDS)}"
-        wrong = f"no such command {quote(name)}; {hint}" if name else f"a command is missing; {hint}"
-        raise UsageError(f"{_USAGE}\nTry 'whmcs-mock --help' for help.\n\nError: {wrong}")
-    else:
-        command = _COMMANDS[name]
-        text = (command.run.__doc__ or "").replace("\n    ", "\n").strip()
-        parser = Parser(f"whmcs-mock {name}", text, command.positional, command.options)
-        options = parser.read(args)
-        try:
-            command.run(**options)
-        except UsageError as error:
-            problem = str(error)
-        else:
-            return
-        parser.error(problem)
+        raise UsageError(f"no such command {quote(name)}; {hint}" if name else f"a command is missing; {hint}")

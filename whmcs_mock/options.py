@@ -18,7 +18,7 @@ _BOOLEANS = {
 
 
 class UsageError(Exception):
-    """Wrong usage: says how the command is called, and what is wrong."""
+    """Wrong usage; the message says what is wrong."""
 
 
 class Option(NamedTuple):
@@ -26,12 +26,13 @@ class Option(NamedTuple):
 
     Args:
         name: Its name without dashes.
-        help: Its purpose; empty for one that the help does not show.
+        help: Its purpose, empty for one that the help does not show; of an argument, how the usage shows it.
         default: Its value if it is given nowhere; False and True make it a flag.
         parse: Returns the value of a text, or raises ``ValueError`` with what is wrong.
         choices: The texts it may have.
         multiple: Whether it may be repeated; the environment holds its values as PATH does.
-        variable: The environment variable, ``-`` for none; by default its name with ``WHMCS_MOCK_`` in front.
+        variable: The environment variable; by default that of an option is its name with ``WHMCS_MOCK_`` in
+            front, and an argument has none.
     """
 
     name: str
@@ -48,14 +49,19 @@ class Option(NamedTuple):
         return self.name.replace("-", "_").lower()
 
     @property
+    def is_argument(self) -> bool:
+        """Return whether it is an argument without a name."""
+        return self.name.isupper()
+
+    @property
     def place(self) -> str:
         """Return how it is written on the command line."""
-        return self.name if self.name.isupper() else f"--{self.name}"
+        return self.name if self.is_argument else f"--{self.name}"
 
     @property
     def env(self) -> str:
-        """Return its environment variable."""
-        return self.variable or f"WHMCS_MOCK_{self.key.upper()}"
+        """Return its environment variable, or an empty string if it has none."""
+        return self.variable or ("" if self.is_argument else f"WHMCS_MOCK_{self.key.upper()}")
 
     def read(self, text: str) -> Any:
         """Return the value of a text; raise ``ValueError`` with what is wrong."""
@@ -67,7 +73,7 @@ class Option(NamedTuple):
 
     def from_environment(self) -> Any:
         """Return the value that the environment holds, or the default; raise ``ValueError`` with what is wrong."""
-        text = os.environ.get(self.env)
+        text = os.environ.get(self.env) if self.env else None
         if not text:
             return () if self.multiple else self.default
         if isinstance(self.default, bool):
@@ -116,41 +122,37 @@ class Parser(argparse.ArgumentParser):
     Args:
         name: The command, as it is called.
         text: Its help.
-        positional: Its arguments without a name.
-        options: Its options.
+        options: Its options, and its arguments without a name.
     """
 
-    def __init__(self, name: str, text: str, positional: Sequence[Option], options: Sequence[Option]) -> None:
-        shown = "".join(f" [{one.name}]{'...' * one.multiple}" for one in positional)
+    def __init__(self, name: str, text: str, options: Sequence[Option]) -> None:
+        usage = " ".join([name, "[OPTIONS]", *(one.help for one in options if one.is_argument)])
+        layout = argparse.RawDescriptionHelpFormatter
         super().__init__(
-            name,
-            usage=f"{name} [OPTIONS]{shown}",
-            description=text,
-            add_help=False,
-            allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            name, usage=usage, description=text, add_help=False, allow_abbrev=False, formatter_class=layout
         )
-        self._rows = (*positional, *options)
-        for one in positional:
-            self.add_argument(one.key, nargs="*" if one.multiple else "?", help=argparse.SUPPRESS)
+        self._options = options
         for one in options:
+            if one.is_argument:
+                self.add_argument(one.key, nargs="*" if one.multiple else "?", help=argparse.SUPPRESS)
+                continue
             if isinstance(one.default, bool):
                 kind: dict[str, Any] = {"action": argparse.BooleanOptionalAction if one.default else "store_true"}
             else:
-                kind = {"action": "append" if one.multiple else "store", "metavar": "|".join(one.choices or ())}
-                kind["metavar"] = kind["metavar"] or one.key.upper()
-            self.add_argument(f"--{one.name}", dest=one.key, default=None, help=one.explain(), **kind)
+                shown = "|".join(one.choices) if one.choices else one.key.upper()
+                kind = {"action": "append" if one.multiple else "store", "metavar": shown}
+            self.add_argument(one.place, dest=one.key, default=None, help=one.explain(), **kind)
         self.add_argument("-h", "--help", action="help", help="Show this message and exit.")
 
     def read(self, args: Sequence[str]) -> dict[str, Any]:
-        """Return the values of all arguments; end the program with 2 and the usage if something is wrong."""
+        """Return the values of all arguments; raise ``UsageError`` if something is wrong."""
         known, unknown = self.parse_known_intermixed_args(args)
         given = vars(known)
         if unknown:
             near = nearest(unknown[0], self._option_string_actions)
             what = "no such option" if unknown[0].startswith("-") else "unexpected argument"
-            self.error(f"{what} {quote(unknown[0])}" + (f"; did you mean {near[0]}?" if near else ""))
-        return {one.key: self._value(one, given[one.key]) for one in self._rows}
+            raise UsageError(f"{what} {quote(unknown[0])}" + (f"; did you mean {near[0]}?" if near else ""))
+        return {one.key: self._value(one, given[one.key]) for one in self._options}
 
     def _value(self, option: Option, given: Any) -> Any:
         is_given = given not in (None, [])
@@ -161,13 +163,12 @@ class Parser(argparse.ArgumentParser):
                 return [option.read(text) for text in given]
             return given if isinstance(given, bool) else option.read(given)
         except ValueError as error:
-            problem = f"{option.place if is_given else option.env}: {error}"
-        return self.error(problem)
+            raise UsageError(f"{option.place if is_given else option.env}: {error}") from None
 
     def print_help(self, _file: object = None) -> None:
         """Print the help; raise ``OSError`` if that fails, which argparse would hide."""
         say(self.format_help(), end="")
 
     def error(self, message: str) -> NoReturn:
-        """End the program with the usage and one sentence."""
-        raise UsageError(f"Usage: {self.usage}\nTry '{self.prog} --help' for help.\n\nError: {message}")
+        """Raise ``UsageError`` for what argparse finds wrong."""
+        raise UsageError(message)
