@@ -64,8 +64,9 @@ STRICT = "@pytest.mark.whmcs_mock(strict=True)"
         ("", ["--whmcs-mock-strict"], False),
         ("@pytest.mark.whmcs_mock(strict=False)", ["--whmcs-mock-strict"], True),
         (STRICT, ["-n1"], False),
+        ("", ["-n1"], True),
     ],
-    ids=["default", "marked", "strict", "marked as not strict", "marked, xdist"],
+    ids=["default", "marked", "strict", "marked as not strict", "marked, xdist", "xdist"],
 )
 def test_left_behind(pytester: pytest.Pytester, mark: str, options: list[str], *, ends_well: bool) -> None:
     """A thread of an earlier test reaches that test's world and is reported; in strict mode the run fails."""
