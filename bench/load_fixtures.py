@@ -43,7 +43,7 @@ def load(contender: str, path: str) -> None:
     import resource
 
     if contender.endswith("pure Python"):
-        sys.modules["yaml._yaml"] = None  # type: ignore[assignment]  # as where PyYAML came without its C extension
+        sys.modules["yaml._yaml"] = None  # type: ignore[assignment]  # None makes its import fail, as without the C extension
     import yaml
 
     from whmcs_mock import load_fixtures

@@ -66,6 +66,9 @@ class RawClient:
     Args:
         url: Where to call.
         kept: Whether to keep the connection when the server does.
+
+    Attributes:
+        request: What each call sends.
     """
 
     def __init__(self, url: str, *, kept: bool = True) -> None:
@@ -73,7 +76,7 @@ class RawClient:
         self._address = (parts.hostname or "", parts.port or 80)
         head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: {FORM}\r\n"
         head += f"Content-Length: {len(CALL)}\r\nConnection: {'keep-alive' if kept else 'close'}\r\n\r\n"
-        self._request = head.encode() + CALL
+        self.request = head.encode() + CALL
         self._socket: socket.socket | None = None
 
     def call(self) -> bytes:
@@ -81,7 +84,7 @@ class RawClient:
         if self._socket is None:
             self._socket = socket.create_connection(self._address, timeout=10)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.sendall(self._request)
+        self._socket.sendall(self.request)
         received = b""
         while b"\r\n\r\n" not in received:
             received += self._read()

@@ -141,7 +141,7 @@ class Running:
         """Return a client that keeps its connection, or not."""
         client = RawClient(f"http://127.0.0.1:{self.port}{PATH}", kept=kept)
         if request := self.contender.request:
-            client._request = request if kept else request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")  # noqa: SLF001
+            client.request = request if kept else request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
         return client
 
     def cpu(self) -> float:
@@ -214,7 +214,7 @@ class Pipe:
 
 def eight_at_once(server: Running, seconds: float) -> float:
     """Return the calls a second over eight connections."""
-    request = server.client(kept=True)._request  # noqa: SLF001
+    request = server.client(kept=True).request
     done, until = 0, time.perf_counter() + seconds
     with selectors.DefaultSelector() as selector:
 

@@ -73,7 +73,7 @@ class Page:
                 return False
 
         try:
-            return WebDriverWait(self.driver, seconds, poll_frequency=0.03).until(met)  # type: ignore[return-value]
+            return WebDriverWait(self.driver, seconds, poll_frequency=0.03).until(met)  # type: ignore[return-value]  # it waits while that is False
         except TimeoutException:
             pytest.fail(f"not within {seconds} s: {what}; seen: {seen()!r}")
 
@@ -130,7 +130,7 @@ class Page:
 
     def problems(self) -> list[str]:
         """Return what the console has told since it was last asked."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]  # type: ignore[no-untyped-call]
+        return [entry["message"] for entry in self.driver.get_log("browser")]  # type: ignore[no-untyped-call]  # selenium has no types for it
 
     def leave(self) -> None:
         """Go to an empty page, so that this one asks no server that is about to stop."""

@@ -37,9 +37,8 @@ posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no f
 def run(code: str) -> str:
     """Run Python code beside these tests; return what it printed, and hold that it said nothing on stderr."""
     environment = {**os.environ, "PYTHONPATH": str(TESTS)}
-    forking = (
-        "-Wignore:This process:DeprecationWarning"  # Python 3.12 warns of fork() beside threads, which is tried here
-    )
+    # Python 3.12 warns of fork() beside threads, which is what is tried here.
+    forking = "-Wignore:This process:DeprecationWarning"
     done = subprocess.run(
         [sys.executable, forking, "-c", code], capture_output=True, text=True, timeout=120, env=environment, check=False
     )
