@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whmcs_mock import Access, CannedAnswer, Client, Credentials, Ledger, MockServer, WhmcsMock
-from whmcs_mock.redaction import is_secret, redactor
+from whmcs_mock.redaction import is_secret, redactor, secrets_of
 
 FORM = "application/x-www-form-urlencoded"
 KNOWN = "t0p/secret+of the 'API'"
@@ -98,7 +98,7 @@ def test_any_secret_in_any_text(secret: str, before: str, after: str, spell: Cal
         return
     spelt = spell(secret).strip("'\"") if spell is repr else spell(secret)
     if spelt.lower() not in {"password", "username", "identifier", "accesskey", "responsetype", "clientid"}:
-        assert spelt not in redactor({}, {secret})(text)
+        assert spelt not in redactor({secret})(text)
 
 
 def post(mock: WhmcsMock, target: str = "", *, method: str = "POST", **params: str) -> None:
@@ -234,7 +234,7 @@ def test_redaction_stalls_nobody(whmcs_mock: WhmcsMock, body: str) -> None:
 @pytest.mark.parametrize("word", ["accesskey", "clientid", "identifier", "password", "responsetype", "username"])
 def test_dummy_secrets(word: str) -> None:
     """A dummy secret that is the name of a parameter does not hide that name in texts."""
-    for redact in (redactor({"secret": word}), redactor({}, [word])):
+    for redact in (redactor(secrets_of({"secret": word})), redactor([word])):
         assert redact(f"no {word} was sent") == f"no {word} was sent"
 
 
@@ -249,7 +249,7 @@ def test_dummy_secrets(word: str) -> None:
 )
 def test_spellings_in_texts(known: list[str], text: str, shown: str) -> None:
     """A secret is hidden as a whole where one is part of another, in upper-case hex, and behind an encoded ``=``."""
-    assert redactor({}, known)(text) == shown
+    assert redactor(known)(text) == shown
 
 
 def test_repr_of_a_ledger() -> None:

@@ -12,7 +12,7 @@ from whmcs_mock.fixtures import load_fixtures
 from whmcs_mock.formats import CONTENT_TYPES, FLAT_ACTIONS, LIVE_HEADERS, encode, parse_response_type
 from whmcs_mock.journal import Call
 from whmcs_mock.ledger import Client, Ledger, Profile
-from whmcs_mock.redaction import is_secret, redactor
+from whmcs_mock.redaction import redactor, secrets_of
 from whmcs_mock.request import MAX_BODY, Request
 from whmcs_mock.response import Answer, HTTPError, Response, status_line
 from whmcs_mock.world import World, Worlds
@@ -185,11 +185,11 @@ class App:
     def _failed(self, world: World, request: Request, error: BaseException) -> Response:
         if self._on_error is None:
             raise error
-        world.store.secrets |= {value for name, value in request.params.items() if is_secret(name)}
+        world.store.secrets |= secrets_of(request.params)
         if world is self.worlds[self.worlds.current]:  # an earlier test's error is not for the present one
             self._on_error(error)
         text = f"whmcs-mock: the function for {request.params.get('action')} raised {error!r}"
-        return Response.plain(500, redactor(request.params, world.store.secrets)(text))
+        return Response.plain(500, redactor(world.store.secrets)(text))
 
 
 class Prepared:

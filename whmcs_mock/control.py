@@ -112,7 +112,7 @@ def _json(value: Any, status: int = 200, *headers: tuple[str, str]) -> Response:
 
 def _hide(world: World, text: str) -> str:
     """Return what was sent, without known secrets."""
-    return redactor({}, world.store.secrets)(text)
+    return redactor(world.store.secrets)(text)
 
 
 def _show(world: World, text: str) -> str:

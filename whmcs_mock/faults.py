@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from whmcs_mock.api import AUTHENTICATION_FAILED, INVALID_IP, INVALID_PERMISSIONS
-from whmcs_mock.ledger import FaultRule, format_address
+from whmcs_mock.ledger import FaultRule, format_address, parse_clientid
 from whmcs_mock.response import HTML, Answer, Response
 
 _PAGE = "<!DOCTYPE html>\n<html><head><title>{0}</title></head><body><h1>{0}</h1></body></html>\n"
@@ -138,12 +138,16 @@ def apply(rule: FaultRule, asked: Asked) -> Response:
 class _Armed:
     """Rules that apply in turn, repeatedly, until ``left`` is used up."""
 
-    def __init__(self, rules: Sequence[FaultRule], left: int | None) -> None:
-        self.rules, self.left, self.met = rules, left, 0
+    __slots__ = ("left", "met", "next", "rules")
 
-    @property
-    def next(self) -> FaultRule:
-        return self.rules[self.met % len(self.rules)]
+    def __init__(self, rules: Sequence[FaultRule], left: int | None) -> None:
+        self.rules, self.left, self.met, self.next = rules, left, 0, rules[0]
+
+    def use(self) -> None:
+        self.met += 1
+        self.next = self.rules[self.met % len(self.rules)]
+        if self.left is not None:
+            self.left -= 1
 
     def unused(self) -> Iterator[tuple[str, int]]:
         count = len(self.rules)
@@ -181,16 +185,15 @@ class Faults:
 
     def take(self, params: Mapping[str, str]) -> FaultRule | None:
         """Use up and return the rule that applies to a call, or None."""
+        clients = [parse_clientid(params.get(name, "")) for name in ("clientid", "userid")]
         with self._lock:
             for all_ in (self._armed, self._standing):
                 for armed in all_:
                     rule = armed.next
-                    if rule.matches(params):
-                        armed.met += 1
-                        if armed.left is not None:
-                            armed.left -= 1
-                            if not armed.left:
-                                all_.remove(armed)
+                    if rule.matches(params, clients):
+                        armed.use()
+                        if armed.left == 0:
+                            all_.remove(armed)
                         return rule
         return None
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from whmcs_mock.advice import advise
 from whmcs_mock.errors import quote
-from whmcs_mock.redaction import REDACTED, is_secret, redactor, secret_params
+from whmcs_mock.redaction import REDACTED, is_secret, redactor, secrets_of
 
 if TYPE_CHECKING:
     from whmcs_mock.ledger import Page
@@ -71,7 +71,7 @@ class Call:
         self.flat = False  # whether the answer was JSON with flat bracket keys
         self.query_secrets = tuple(filter(is_secret, request.query)) if request.query else ()
         self._secrets = store.secrets
-        self._own: Mapping[str, str] | None = None  # the secret ones among the parameters, once someone has read them
+        self._own: frozenset[str] | None = None  # the secrets among the parameters, once someone has read them
         self._begun = time.time(), time.perf_counter()
         self._action = request.method, path
         self._page: Page | None = store.pages.get(params.get("action", "").lower()) if store.pages else None
@@ -110,10 +110,11 @@ class Call:
 
     # Read by users.
 
-    def _redact(self, text: str) -> str:
+    @property
+    def _redact(self) -> Callable[[str], str]:
         if self._own is None:
-            self._own = secret_params(self.raw)
-        return redactor(self._own, self._secrets)(text)
+            self._own = secrets_of(self.raw)
+        return redactor(self._own, self._secrets)
 
     @property
     def action(self) -> str:
@@ -128,12 +129,10 @@ class Call:
     @property
     def params(self) -> dict[str, str]:
         """Return all parameters, the values of secret ones as ``***``."""
-        return dict(self._shown())
+        return dict(self._shown(self._redact))
 
-    def _shown(self) -> Iterator[tuple[str, str]]:
-        self._redact("")
-        redact = redactor(self._own or {}, self._secrets)
-        names = redactor({}, self._secrets)  # a name is not hidden because some value equals it
+    def _shown(self, redact: Callable[[str], str]) -> Iterator[tuple[str, str]]:
+        names = redactor(self._secrets)  # a name is not hidden because some value equals it
         for name, value in self.raw.items():
             yield names(name), REDACTED if value and is_secret(name) else redact(value)
 
@@ -190,11 +189,13 @@ class Call:
     @property
     def advice(self) -> tuple[str, ...]:
         """Return where a real WHMCS would treat the request differently, one sentence each."""
-        return tuple(map(self._redact, (*advise(self, self._action[1], self._page), *self._notes)))
+        notes = (*advise(self, self._action[1], self._page), *self._notes)
+        return tuple(map(self._redact, notes)) if notes else ()
 
     def __str__(self) -> str:
-        asked = self.action or f"{self.method} {self.path}"
-        shown = [(name, value) for name, value in islice(self._shown(), _SHOWN + 1) if name != "action"]
+        redact = self._redact
+        asked = redact(self.raw.get("action", "")) or f"{self.method} {self.path}"
+        shown = [(name, value) for name, value in islice(self._shown(redact), _SHOWN + 1) if name != "action"]
         sent = " ".join(f"{_short(name)}={_short(value)}" for name, value in shown)
         sent += f" ... ({len(self.raw)} parameters)" if len(self.raw) > _SHOWN + 1 else ""
         if self._held:
@@ -202,9 +203,10 @@ class Call:
         elif self._sent is None:
             answer = "no answer yet"
         else:
-            answer = f"{self.status or 'connection reset'} {self.response_type}".rstrip()
-            outcome = f"{self.result} {quote(self.message)}" if self.message else self.result
-            answer = f"{answer} {outcome}".rstrip() + (f": {self.why}" if self.why else "")
+            status, kind, result, message, why = self._sent[:5]
+            answer = f"{status or 'connection reset'} {kind} {redact(result)}".rstrip()
+            answer += f" {quote(redact(message))}" if message else ""
+            answer += f": {redact(why)}" if why else ""
         return f"{_short(asked)} {sent}".rstrip() + f" -> {answer}"
 
     def __repr__(self) -> str:

@@ -329,13 +329,11 @@ class FaultRule(NamedTuple):
         where = {"action": self.action, "clientid": self.clientid, **params}
         return " ".join([what, *(f"{name}={value}" for name, value in where.items() if value not in ("", None))])
 
-    def matches(self, params: Mapping[str, str]) -> bool:
-        """Return whether the rule applies to a call with these parameters."""
-        if self.action and self.action != params.get("action", "").lower():
+    def matches(self, params: Mapping[str, str], clients: Collection[int | None]) -> bool:
+        """Return whether the rule applies to a call with these parameters, which name these clients."""
+        if self.clientid is not None and self.clientid not in clients:
             return False
-        if self.clientid is not None and self.clientid not in (
-            parse_clientid(params.get(name, "")) for name in ("clientid", "userid")
-        ):
+        if self.action and self.action != params.get("action", "").lower():
             return False
         return all(params.get(name) == value for name, value in self.params.items())
 

@@ -26,29 +26,29 @@ _WORDS = frozenset(("password", "username", "identifier", "accesskey", "response
 
 def is_secret(name: str) -> bool:
     """Return whether the value of a parameter with this name is a secret."""
+    return bool(_SECRET_NAME.search(name)) if len(name) > 64 else _is_secret(name)
+
+
+@lru_cache(maxsize=256)
+def _is_secret(name: str) -> bool:
     return bool(_SECRET_NAME.search(name))
 
 
-def secret_params(params: Mapping[str, str]) -> dict[str, str]:
-    """Return the parameters whose values are secrets, the first few."""
-    return dict(islice((pair for pair in params.items() if is_secret(pair[0])), _SOUGHT))
+def secrets_of(params: Mapping[str, str]) -> frozenset[str]:
+    """Return the values of the first few parameters that are named like a secret."""
+    names = list(islice(filter(is_secret, params), _SOUGHT))
+    return frozenset(params[name] for name in names if params[name] not in names)
 
 
-def redactor(params: Mapping[str, str], known: Collection[str] = ()) -> Callable[[str], str]:
-    """Return a function that hides secrets in a text, in time linear in it.
-
-    Args:
-        params: The parameters of a call; what those named like a secret hold is searched for.
-        known: The secrets of the fixtures.
-    """
-    sent = secret_params(params)
-    found = (*known, *(value for value in sent.values() if value not in sent))
-    return _compile(frozenset(one for one in found if len(one) >= SHORTEST and one.lower() not in _WORDS))
+def redactor(*secrets: Collection[str]) -> Callable[[str], str]:
+    """Return a function that hides secrets in a text, in time linear in it."""
+    return _compile(frozenset().union(*secrets))
 
 
 @lru_cache(maxsize=16)
 def _compile(secrets: frozenset[str]) -> Callable[[str], str]:
-    spellings = {spelling for secret in secrets for spelling in _spell(secret)}
+    sought = (secret for secret in secrets if len(secret) >= SHORTEST and secret.lower() not in _WORDS)
+    spellings = {spelling for secret in sought for spelling in _spell(secret)}
     longest_first = sorted(spellings, key=len, reverse=True)
 
     def redact(text: str) -> str:

@@ -109,4 +109,4 @@ def format_error(error: BaseException, world: World) -> str:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(here)]
     places = "".join(traceback.format_list(frames)).rstrip()
     text = f"an exception in the server: {repr(error)[:_LONGEST]}" + (f"\n{places}" if places else "")
-    return redactor({}, world.store.secrets)(text)
+    return redactor(world.store.secrets)(text)

@@ -48,8 +48,9 @@ class Answer(NamedTuple):
 
     def text(self, name: str) -> str:
         """Return a text at the top of the body, or an empty text."""
-        value = self.body.get(name, "") if isinstance(self.body, Mapping) else ""
-        return str(value)
+        if self.client or not isinstance(self.body, Mapping):
+            return ""
+        return str(self.body.get(name, ""))
 
 
 _NO_ANSWER = Answer()

@@ -69,6 +69,7 @@ class Service:
         interval = 1.0 if options.watch and options.paths else None
         self._watch = Watch(options.paths, self._reloaded, self._not_reloaded, interval)
         self._terminal = _has_terminal()
+        self._colours = self._terminal and options.log_file is None and not os.environ.get("NO_COLOR")
         _block(_RELOAD)
         ledger = load()
         for number in _SIGNALS:
@@ -150,8 +151,8 @@ class Service:
         self._log.write(lambda: "\n".join(self._lines(call)), call.size)
 
     def _lines(self, call: Call) -> list[str]:
-        line = f"{call.time:%H:%M:%S} {call}"
-        if self.options.log_file is None and _has_terminal() and not os.environ.get("NO_COLOR"):
+        line = f"{call.time.isoformat(timespec='seconds')[11:]} {call}"
+        if self._colours:
             line = f"\x1b[{32 if call.result == 'success' else 31}m{line}\x1b[0m"
         lines = [line, *(f"  advice: {advice}" for advice in call.advice)]
         if call.flat and call.agent not in self._agents and len(self._agents) < 1000:
@@ -160,7 +161,7 @@ class Service:
         return lines
 
     def _fail(self, error: BaseException) -> None:
-        self._tell(redactor({}, self.app.worlds[""].store.secrets)(repr(error)))
+        self._tell(redactor(self.app.worlds[""].store.secrets)(repr(error)))
 
     def _tell(self, *lines: str) -> None:
         first, *rest = lines

@@ -233,7 +233,7 @@ class MockServer(HTTPServer):
 
 def _environ(request: Request, server: MockServer, path: str = "", *, bare: bool = False) -> dict[str, Any]:
     """Return the WSGI environment of a request, which is what expectations are matched against."""
-    redact = redactor({}, server.world.store.secrets) if bare else str
+    redact = redactor(server.world.store.secrets) if bare else str
     path = redact(path or request.path)
     body = b"" if bare else request.body
     query = b"" if bare else request.query_string
