@@ -33,8 +33,8 @@ INVALID_IP = "Invalid IP {address}"
 AUTHENTICATION_FAILED = "Authentication Failed"
 INVALID_PERMISSIONS = 'Invalid Permissions: API action "{action}" is not allowed'
 
-_AMOUNT = re.compile(r"[0-9]{1,18}(\.[0-9]{2})?")
-_PLACEHOLDER = re.compile(r"\{\{\{\{|\{\{([^{}]+)\}\}")
+_AMOUNT = r"[0-9]{1,18}(\.[0-9]{2})?"
+_PLACEHOLDER = r"\{\{\{\{|\{\{([^{}]+)\}\}"
 
 
 def answer(params: Params, address: str, store: Store, actions: Mapping[str, Action] | None = None) -> Answer:
@@ -157,7 +157,7 @@ def _fill(value: Any, params: Params, missing: list[str]) -> Any:
             missing.extend([name] if name not in params and name not in missing else [])
             return params.get(name, "")
 
-        return _PLACEHOLDER.sub(sent, value)
+        return re.sub(_PLACEHOLDER, sent, value)
     if isinstance(value, Mapping):
         return {name: _fill(item, params, missing) for name, item in value.items()}
     return [_fill(item, params, missing) for item in value] if isinstance(value, (list, tuple)) else value
@@ -203,7 +203,7 @@ def _add_credit(params: Params, store: Store) -> Answer:
         raise ApiError("Admin ID Not Found", why=f"no admin {quote(sent['adminid'])} in admins:")
     if not sent["amount"]:
         raise ApiError("No Amount Provided", why="no amount was sent")
-    if not _AMOUNT.fullmatch(sent["amount"]) or not Decimal(sent["amount"]):
+    if not re.fullmatch(_AMOUNT, sent["amount"]) or not Decimal(sent["amount"]):
         raise ApiError("Amount must be in decimal format: ### or ###.##", why=f"amount is {quote(sent['amount'])}")
     try:
         date = parse_date(sent["date"]) if sent["date"] else None

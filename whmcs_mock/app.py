@@ -7,13 +7,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from whmcs_mock import api, control, faults
+from whmcs_mock import api, faults
 from whmcs_mock.fixtures import load_fixtures
 from whmcs_mock.formats import CONTENT_TYPES, FLAT_ACTIONS, LIVE_HEADERS, encode, parse_response_type
 from whmcs_mock.journal import Call
 from whmcs_mock.ledger import Client, Ledger, Profile
 from whmcs_mock.redaction import redactor, secrets_of
-from whmcs_mock.request import MAX_BODY, Request
+from whmcs_mock.request import MAX_BODY, MAX_POST, Request, is_control, is_steering
 from whmcs_mock.response import Answer, HTTPError, Response, status_line
 from whmcs_mock.world import World, Worlds
 
@@ -79,7 +79,9 @@ class App:
             world, path = self.worlds.find(request.path)
         except HTTPError as error:
             return self.refuse(request.path, error.response)
-        if steerable and self.steerable and control.is_control(path):
+        if steerable and self.steerable and is_control(path):
+            from whmcs_mock import control
+
             return control.respond(self, world, request, path)
         return self._respond_call(world, request, path)
 
@@ -99,11 +101,15 @@ class App:
 
     def refuse(self, path: str, response: Response) -> Response:
         """Return a refusal, as a JSON error if the path belongs to the control API."""
-        return control.refuse(response) if self.steerable and control.is_steering(path) else response
+        if not (self.steerable and is_steering(path)):
+            return response
+        from whmcs_mock import control
+
+        return control.refuse(response)
 
     def body_limit(self, path: str) -> int:
         """Return the maximum size in bytes of the body of a request to a path."""
-        return control.MAX_POST if self.steerable and control.is_steering(path) else MAX_BODY
+        return MAX_POST if self.steerable and is_steering(path) else MAX_BODY
 
     def _from_environ(self, environ: Mapping[str, Any]) -> Request:
         """Return the request that a WSGI server has read."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import importlib
 import os
 import signal
 import sys
@@ -43,17 +46,32 @@ def serve(**options: Any) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(0))  # until the server handles them: nothing to shut down yet
     _check_tls(options)
+    gc.disable()  # what is imported and loaded stays: looking for garbage in it would only take time
+    if not (options["tls"] or options["tls_cert"]):
+        _import_without_ssl()
     from whmcs_mock.serve import Options, Service
 
     try:
         service = Service(lambda: _loaded(options["paths"]), Options(**options))
+        gc.freeze()
     except ListenError as error:
         leave(EXIT_LISTEN, str(error))
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         leave(EXIT_USAGE, _unusable(options, error))
+    finally:
+        gc.enable()
     with service.running() as ready:
         say(ready)
         service.wait()
+
+
+def _import_without_ssl() -> None:
+    """Import the server without ``ssl``, a tenth of the start; Werkzeug and http.client can do without for http."""
+    if "ssl" not in sys.modules:
+        sys.modules["ssl"] = None  # type: ignore[assignment]  # an import of it fails
+        with contextlib.suppress(ImportError):
+            importlib.import_module("whmcs_mock.listener")
+        del sys.modules["ssl"]
 
 
 def _check_tls(options: dict[str, Any]) -> None:

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import parse_qsl
 
 from whmcs_mock import __version__
-from whmcs_mock.errors import FixtureError, quote
+from whmcs_mock.errors import FixtureError, quote, shorten
 from whmcs_mock.fixtures import dump_clients
 from whmcs_mock.ledger import PROFILES, format_address, parse_clientid, parse_profile
 from whmcs_mock.redaction import REDACTED, is_secret, redactor
 from whmcs_mock.report import matches, nearest_miss, report
-from whmcs_mock.request import ENDPOINT, Request
+from whmcs_mock.request import ENDPOINT, FAVICON, MAX_POST, Request
 from whmcs_mock.response import HTML, PLAIN, Response
 
 if TYPE_CHECKING:
@@ -28,25 +28,10 @@ if TYPE_CHECKING:
     from whmcs_mock.journal import Call
     from whmcs_mock.world import World
 
-MAX_POST = 16 * 1024 * 1024  # bytes
 _MAX_WAIT = 600  # seconds
-_SHOWN = 50  # problems
 _JSON = "application/json"
 
-_ICON = "/favicon.ico"  # browsers ask for it; there is none, and no call is made of it
-
 Route: TypeAlias = Callable[["App", "World", Request, str], Response]
-
-
-def is_control(path: str) -> bool:
-    """Return whether a path within a world is one of the control API, or the page."""
-    path = f"/{path.lstrip('/')}" if path else ""
-    return path in ("/", "/_mock", _ICON) or path.startswith("/_mock/")
-
-
-def is_steering(path: str) -> bool:
-    """Return whether a path is one of the control API, in any world."""
-    return path.endswith("/_mock") or "/_mock/" in path
 
 
 def respond(app: App, world: World, request: Request, path: str) -> Response:
@@ -64,7 +49,7 @@ def _route(app: App, world: World, request: Request, path: str) -> Response:
         raise _RefusedError(reason, 403)
     if len(request.body) > MAX_POST:
         raise _RefusedError(f"content too large: a posted file has at most {MAX_POST} bytes", 413)
-    if path == _ICON:
+    if path == FAVICON:
         return Response(204, [])
     place, _, rest = path.strip("/").removeprefix("_mock").strip("/").partition("/")
     methods = _ROUTES.get((place, bool(rest)))
@@ -96,12 +81,6 @@ def refuse(response: Response) -> Response:
     return error
 
 
-def shorten(problems: Iterable[object], limit: int = _SHOWN) -> list[str]:
-    """Return the first problems, one line each, and the number of the others."""
-    lines = list(map(str, problems))
-    return lines[:limit] + ([f"and {len(lines) - limit} more"] if len(lines) > limit else [])
-
-
 def _error(status: int, message: str, *headers: tuple[str, str], **more: str) -> Response:
     return _json({"error": message, **more}, status, *headers)
 
@@ -129,7 +108,7 @@ def _site(request: Request, host: str) -> str:
 def _is_foreign(world: World, request: Request) -> str:
     """Return why a request is not allowed, or an empty string."""
     host = request.headers.get("host", "")
-    name = _PORT.sub("", host)
+    name = re.sub(":[0-9]*$", "", host)
     if host and _is_loopback(request.server) and not (_is_loopback(name) or name.lower() == request.server.lower()):
         return f"the Host {_show(world, host)} is not a name of this machine; call 127.0.0.1 or localhost"
     site = request.headers.get("sec-fetch-site", "same-origin")
@@ -138,9 +117,6 @@ def _is_foreign(world: World, request: Request) -> str:
     if site not in ("same-origin", "none") or (origin is not None and origin.lower() != own):
         return "a page of another site cannot steer whmcs-mock; call it from a program, or from its own page"
     return ""
-
-
-_PORT = re.compile(":[0-9]*$")
 
 
 def _is_loopback(host: str) -> bool:
@@ -156,17 +132,6 @@ def _is_loopback(host: str) -> bool:
 # The routes.
 
 
-def counts(world: World) -> dict[str, int]:
-    """Return the number of clients, credits and actions in a world."""
-    clients = list(world.store.clients())
-    names = {*world.actions, *(answer.action for answer in world.store.answers), *world.store.pages}
-    return {
-        "clients": len(clients),
-        "credits": sum(len(client.credits) for client in clients),
-        "actions": len(names | {"getcredits", "addcredit"}),
-    }
-
-
 def _url(world: World, request: Request) -> str:
     path = f"/world/{world.name}" if request.path.lstrip("/").startswith("world/") else ""
     return f"{_site(request, _hide(world, request.headers.get('host') or 'localhost'))}{path}{ENDPOINT}"
@@ -179,7 +144,7 @@ def _health(app: App, world: World, request: Request, _rest: str) -> Response:
             "version": __version__,
             "url": _url(world, request),
             "profile": world.profile,
-            **counts(world),
+            **world.counts(),
             "calls": len(world.journal.calls()),
             "fixtures": list(world.store.sources),
             "problems": list(app.problems),
@@ -202,7 +167,7 @@ def _post_fixtures(app: App, world: World, request: Request, _rest: str) -> Resp
         world = app.worlds.add(world, request.body, reset=reset in ("true", "1"))
     except FixtureError as error:
         raise _RefusedError("\n".join(shorten(error.problems))) from None
-    return _json(counts(world))
+    return _json(world.counts())
 
 
 def _get_clients(_app: App, world: World, _request: Request, rest: str) -> Response:
@@ -276,7 +241,8 @@ def _read_page() -> tuple[bytes, str]:
     import base64
     import hashlib
 
-    page = Path(__file__).with_name("page.html").read_bytes()
+    with open(os.path.join(os.path.dirname(__file__), "page.html"), "rb") as file:
+        page = file.read()
 
     def hashes(tag: bytes) -> str:
         texts = re.findall(rb"<%b>(.*?)</%b>" % (tag, tag), page, re.DOTALL)

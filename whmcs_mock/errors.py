@@ -1,7 +1,5 @@
 """Define the exceptions, and the helpers that word their messages."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -33,7 +31,7 @@ class FixtureError(WhmcsMockError):
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
 
-    def __reduce__(self) -> tuple[type[FixtureError], tuple[tuple[Problem, ...]]]:
+    def __reduce__(self) -> "tuple[type[FixtureError], tuple[tuple[Problem, ...]]]":
         return type(self), (self.problems,)
 
 
@@ -66,6 +64,12 @@ def nearest(text: str, names: Iterable[str], *, most: int = 1, cutoff: float = 0
     import difflib  # only mistakes need it
 
     return difflib.get_close_matches(text[:100], list(names), n=most, cutoff=cutoff)
+
+
+def shorten(problems: Iterable[object], limit: int = 50) -> list[str]:
+    """Return the first problems, one line each, and the number of the others."""
+    lines = list(map(str, problems))
+    return lines[:limit] + ([f"and {len(lines) - limit} more"] if len(lines) > limit else [])
 
 
 def quote(text: str) -> str:

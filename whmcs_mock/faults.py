@@ -3,8 +3,6 @@
 docs/fidelity.md says where each was seen.
 """
 
-from __future__ import annotations
-
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

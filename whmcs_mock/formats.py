@@ -47,12 +47,12 @@ _ESCAPES = {
     "documented": (("/", r"\/"),),
     "live": (("<", r"\u003C"), (">", r"\u003E"), ("&", r"\u0026"), ("'", r"\u0027")),
 }
-_PYTHON_ESCAPE = re.compile(r'\\(?:\\|"|u007f)')
+_PYTHON_ESCAPE = r'\\(?:\\|"|u007f)'
 _PHP_ESCAPES = {"documented": {r"\u007f": "\x7f"}, "live": {r"\u007f": "\x7f", r"\"": r"\u0022"}}
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-_NOT_NAME = re.compile(r"[^A-Za-z0-9_.-]")
+_SURROGATE = "[\ud800-\udfff]"
+_NOT_XML = "[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]"
+_NOT_NAME = r"[^A-Za-z0-9_.-]"
 
 
 def parse_response_type(asked: str, profile: Profile) -> str:
@@ -81,7 +81,7 @@ def encode(body: Any, response_type: str, profile: Profile, action: str = "", *,
         return _xml(body, action).encode()
     if response_type == "nvp":
         text = ";".join([f"{key}={text}" for key, text in _flatten(body, keep_empty=True).items()])
-        return _SURROGATE.sub("\ufffd", text).encode()
+        return re.sub(_SURROGATE, "\ufffd", text).encode()
     if profile == "documented" and (action in FLAT_ACTIONS if flat is None else flat):
         body = _flatten(body, keep_empty=False)
     elif profile == "live" and action == "getcredits" and isinstance(body, Mapping):
@@ -89,7 +89,7 @@ def encode(body: Any, response_type: str, profile: Profile, action: str = "", *,
     text = _json(body, *_LAYOUTS[profile])
     if "\\" in text:
         php = _PHP_ESCAPES[profile]
-        text = _PYTHON_ESCAPE.sub(lambda found: php.get(found[0], found[0]), text)
+        text = re.sub(_PYTHON_ESCAPE, lambda found: php.get(found[0], found[0]), text)
     for character, escape in _ESCAPES[profile]:
         text = text.replace(character, escape)
     return text.encode()
@@ -181,7 +181,7 @@ def _xml(body: Any, action: str) -> str:
     _add_elements(lines, ({"action": action} if action else {}) | dict(_as_mapping(body)))
     lines.append("</whmcsapi>")
     text = "\n".join(lines).replace("\r", "&#13;")  # a parser would read a bare one as a line feed
-    return _NOT_XML.sub("\ufffd", text)
+    return re.sub(_NOT_XML, "\ufffd", text)
 
 
 def _add_elements(lines: list[str], body: Mapping[Any, Any]) -> None:
@@ -201,5 +201,5 @@ def _add_elements(lines: list[str], body: Mapping[Any, Any]) -> None:
 
 @lru_cache(maxsize=1024)
 def _tag(name: str) -> str:
-    tag = _NOT_NAME.sub("_", name)
+    tag = re.sub(_NOT_NAME, "_", name)
     return tag if tag[:1].isalpha() or tag[:1] == "_" else f"_{tag}"

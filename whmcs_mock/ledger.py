@@ -1,7 +1,5 @@
 """Define the values that fixture files hold: plain, frozen, without any I/O."""
 
-from __future__ import annotations
-
 import datetime
 import ipaddress
 import re
@@ -41,8 +39,8 @@ _RELID = re.compile(r"0|[1-9][0-9]{0,17}")
 _AMOUNT = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,2})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _CLIENTID = re.compile(r"0*(0|[1-9][0-9]{0,17})(\.0+)?")
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_HEADER_VALUE = r"[\t\x20-\x7e\x80-\xff]*"
 _FRAMING = ("content-length", "transfer-encoding")
 _WHITE_SPACE = " \t\n\r\f\v"
 
@@ -154,7 +152,7 @@ class Credit(_Credit):
 
     def __new__(  # noqa: PYI034  # Python 3.10 has no Self
         cls, id: int, date: datetime.date | str, description: str, amount: Decimal | float | str, relid: int = 0
-    ) -> Credit:
+    ) -> "Credit":
         """Return a credit; raise ``ValueError`` if a value is invalid."""
         if not isinstance(description, str):
             raise ValueError(f"a description is text, not {description!r}")  # noqa: TRY004  # one error for all values
@@ -168,7 +166,7 @@ class Credit(_Credit):
         )
 
     @classmethod
-    def parsed(cls, *values: Any) -> Credit:
+    def parsed(cls, *values: Any) -> "Credit":
         """Return a credit with values that the ``parse_`` functions returned, without parsing them again."""
         return cls._make(values)
 
@@ -180,7 +178,7 @@ class Client(NamedTuple):
     id: int
     credits: Sequence[Credit] = ()
 
-    def _checked(self) -> Client:
+    def _checked(self) -> "Client":
         return self._replace(id=parse_id(str(self.id)), credits=tuple(self.credits))
 
     @property
@@ -205,7 +203,7 @@ class Credentials(NamedTuple):
     admin: bool = False
     actions: frozenset[str] | None = None
 
-    def _checked(self) -> Credentials:
+    def _checked(self) -> "Credentials":
         allowed = None if self.actions is None else frozenset(action.lower() for action in self.actions)
         return self._replace(actions=allowed)
 
@@ -229,7 +227,7 @@ class Access(NamedTuple):
     addresses: frozenset[str] = frozenset()
     key: str = ""
 
-    def _checked(self) -> Access:
+    def _checked(self) -> "Access":
         return self._replace(addresses=frozenset(map(format_address, self.addresses)))
 
     def __repr__(self) -> str:
@@ -256,7 +254,7 @@ class CannedAnswer(NamedTuple):
     sequence: Sequence[Mapping[str, Any]] = ()
     place: str = ""
 
-    def _checked(self) -> CannedAnswer:
+    def _checked(self) -> "CannedAnswer":
         return self._replace(action=self.action.lower(), params=dict(self.params))
 
     @property
@@ -296,7 +294,7 @@ class FaultRule(NamedTuple):
     params: Mapping[str, str] = _NOTHING
     times: int | None = None
 
-    def _checked(self) -> FaultRule:
+    def _checked(self) -> "FaultRule":
         if self.fault and self.fault not in FAULTS:
             near = nearest(self.fault.lower(), FAULTS)
             hint = f"did you mean {near[0]}? The names are" if near else "write one of"
@@ -318,7 +316,7 @@ class FaultRule(NamedTuple):
 
     def _check_headers(self) -> None:
         for name, value in self.headers.items():
-            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+            if not re.fullmatch(_HEADER_NAME, name) or not re.fullmatch(_HEADER_VALUE, value):
                 raise ValueError(f"{quote(name)}: {quote(value)} is not an HTTP header")
             if name.lower() in _FRAMING:
                 raise ValueError(f"{name} is set by whmcs-mock; use the fault truncated for an incomplete body")
@@ -400,7 +398,7 @@ class Ledger(_Ledger):
         ValueError: An id is used twice.
     """
 
-    def _checked(self) -> Ledger:
+    def _checked(self) -> "Ledger":
         ledger = self._replace(clients=tuple(self.clients))
         client_ids: set[int] = set()
         credit_ids: set[int] = set()

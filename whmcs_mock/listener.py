@@ -11,7 +11,6 @@ import re
 import selectors
 import socket
 import socketserver
-import ssl
 import sys
 import threading
 import time
@@ -26,6 +25,8 @@ from whmcs_mock.response import HTTPError, Response
 from whmcs_mock.writer import SOCKET, linger, send
 
 if TYPE_CHECKING:
+    import ssl
+
     from werkzeug.serving import ThreadedWSGIServer
 
 

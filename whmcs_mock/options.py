@@ -1,7 +1,5 @@
 """Read the arguments of a command; every option can also be set in the environment."""
 
-from __future__ import annotations
-
 import argparse
 import math
 import os

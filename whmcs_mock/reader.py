@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import ssl
 import struct
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import httptools
 
 from whmcs_mock.request import MAX_BODY, METHODS, Request, split_target
 from whmcs_mock.response import HTTPError
+from whmcs_mock.writer import is_tls
 
 MAX_HEAD = 64 * 1024  # bytes
 MAX_HEADERS = 100
@@ -26,7 +26,6 @@ _CHUNK = 65536
 _FOREVER = 1e6  # seconds, as far as a kernel is concerned
 _HEAD_END = re.compile(rb"\n\r?\n")
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*")
-_UPGRADE = re.compile(rb"(?i)\nupgrade:")
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^\x00-\x20\x7f]+) (HTTP/([0-9])\.([0-9])\r\n)")
 _TARGET = "!#$%&'()*+,-./:;<=>?@[\\]^_`{|}~\""
 _METHODS = frozenset((b"GET", b"POST", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"PATCH", b"TRACE"))
@@ -60,10 +59,10 @@ class Reader:
 
     def __init__(self, connection: socket.socket, address: str, limits: Limits, server: str = "") -> None:
         self._connection, self._address, self._limits, self._server = connection, address, limits, server
-        self._secure = isinstance(connection, ssl.SSLSocket)
+        self._secure = is_tls(connection)
         self._data = b""  # received and not read yet
         self._parser = httptools.HttpRequestParser(self)
-        self._timed = isinstance(connection, ssl.SSLSocket) or not _TIMEVAL
+        self._timed = self._secure or not _TIMEVAL
         self._patience = 0.0  # seconds that a read waits now
         self._until = 0.0  # when the connection has been idle too long, or the request must be complete
         self._begun = False
@@ -159,7 +158,7 @@ class Reader:
         except httptools.HttpParserUpgrade:  # it may be ignored, but llhttp stops here: it is not to see the header
             headers, self._headers = self._headers, {}
             self._parser, self._in_body, self._complete = httptools.HttpRequestParser(self), False, False
-            self._feed(_UPGRADE.sub(b"\nIgnored:", data))
+            self._feed(re.sub(rb"(?i)\nupgrade:", b"\nIgnored:", data))
             self._headers = headers
         except httptools.HttpParserError as error:
             if "overflow" in str(error):
@@ -225,7 +224,7 @@ class Reader:
             self._be_patient(min(left, limits.request_seconds, limits.idle_seconds))
             try:
                 data = self._connection.recv(_CHUNK)
-            except (BlockingIOError, TimeoutError, ssl.SSLWantReadError):
+            except (BlockingIOError, TimeoutError):
                 now = time.monotonic()
                 continue
             self._data = self._data + data if self._data else data

@@ -12,6 +12,8 @@ from whmcs_mock.response import HTTPError
 ENDPOINT = "/includes/api.php"
 FORM = "application/x-www-form-urlencoded"
 MAX_BODY = 1024 * 1024  # bytes
+MAX_POST = 16 * 1024 * 1024  # bytes that may be sent to the control API
+FAVICON = "/favicon.ico"  # browsers ask for it; there is none, and no call is made of it
 
 METHODS = "GET, POST, HEAD, OPTIONS"
 _MULTIPART = "multipart/form-data"
@@ -20,6 +22,17 @@ _MULTIPART = "multipart/form-data"
 def is_endpoint(path: str) -> bool:
     """Return whether a path is that of the API, below any base path."""
     return path.endswith(ENDPOINT)
+
+
+def is_control(path: str) -> bool:
+    """Return whether a path within a world is one of the control API, or the page."""
+    path = f"/{path.lstrip('/')}" if path else ""
+    return path in ("/", "/_mock", FAVICON) or path.startswith("/_mock/")
+
+
+def is_steering(path: str) -> bool:
+    """Return whether a path is one of the control API, in any world."""
+    return path.endswith("/_mock") or "/_mock/" in path
 
 
 class Request:

@@ -1,15 +1,12 @@
 """Define HTTP responses and the answers they carry."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from threading import Event
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from whmcs_mock.ledger import Client, Page
+from whmcs_mock.ledger import Client, Page
 
 PLAIN = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
@@ -42,7 +39,7 @@ class Answer(NamedTuple):
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def error(cls, message: str, status: int = 200, why: str = "") -> Answer:
+    def error(cls, message: str, status: int = 200, why: str = "") -> "Answer":
         """Return WHMCS's error answer."""
         return cls({"result": "error", "message": message}, status, why)
 
@@ -96,7 +93,7 @@ class Response:
         self.finish: Callable[[bool], None] | None = None
 
     @classmethod
-    def plain(cls, status: int, text: str, *headers: tuple[str, str], close: bool = False) -> Response:
+    def plain(cls, status: int, text: str, *headers: tuple[str, str], close: bool = False) -> "Response":
         """Return one line of plain text."""
         return cls(status, [("Content-Type", PLAIN), *headers], f"{text}\n".encode(), close=close, why=text)
 

@@ -9,11 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from whmcs_mock.access_log import AccessLog
 from whmcs_mock.app import App
-from whmcs_mock.control import counts, shorten
+from whmcs_mock.errors import shorten
 from whmcs_mock.listener import Listener
 from whmcs_mock.redaction import redactor
 from whmcs_mock.request import ENDPOINT
@@ -31,22 +32,22 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK", 
 _FLAT = "flat bracket keys, as documented; code that reads credits.credit wants --profile live"
 
 
-class Options(NamedTuple):
+class Options(SimpleNamespace):
     """The options of the command ``serve``, by name."""
 
-    paths: Sequence[str] = ()
-    host: str = "127.0.0.1"
-    port: int = 8421
-    profile: str = "documented"
-    control: bool = True
-    watch: bool = True
-    quiet: bool = False
-    log_file: str | None = None
-    tls: bool = False
-    tls_cert: str | None = None
-    tls_key: str | None = None
-    request_timeout: float = 30.0
-    idle_timeout: float = 75.0
+    paths: Sequence[str]
+    host: str
+    port: int
+    profile: str
+    control: bool
+    watch: bool
+    quiet: bool
+    log_file: str | None
+    tls: bool
+    tls_cert: str | None
+    tls_key: str | None
+    request_timeout: float
+    idle_timeout: float
 
 
 class Service:
@@ -112,7 +113,7 @@ class Service:
         serving = threading.Thread(target=self.listener.serve_forever, daemon=True, name="whmcs-mock")
         serving.start()
         self._watch.start()
-        facts = {**counts(self.app.worlds[""]), "profile": self.options.profile, **self.app.facts}
+        facts = {**self.app.worlds[""].counts(), "profile": self.options.profile, **self.app.facts}
         try:
             yield " ".join(["whmcs-mock ready", self.url, *_facts(facts)])
         finally:
@@ -174,7 +175,7 @@ class Service:
         self.app.problems = ()
         self.app.worlds.reload(ledger)
         if not self.options.quiet:
-            self._tell(" ".join(["reloaded", *_facts(counts(self.app.worlds[""]))]))
+            self._tell(" ".join(["reloaded", *_facts(self.app.worlds[""].counts())]))
 
     def _not_reloaded(self, problems: Sequence[Problem]) -> None:
         self.app.problems = tuple(shorten(problems))

@@ -15,14 +15,13 @@ from werkzeug import Request as ExpectedRequest
 
 from whmcs_mock.api import ActionT
 from whmcs_mock.app import App
-from whmcs_mock.control import is_steering
 from whmcs_mock.fixtures import load_fixtures
 from whmcs_mock.journal import Call
 from whmcs_mock.ledger import Ledger, Profile, parse_profile
 from whmcs_mock.listener import Listener
 from whmcs_mock.reader import IDLE_SECONDS, REQUEST_SECONDS
 from whmcs_mock.redaction import redactor
-from whmcs_mock.request import ENDPOINT, Request, is_endpoint
+from whmcs_mock.request import ENDPOINT, Request, is_endpoint, is_steering
 from whmcs_mock.response import HTTPError, Response
 from whmcs_mock.world import World
 

@@ -15,8 +15,8 @@ from whmcs_mock.ledger import FaultRule, Ledger, Profile, parse_profile
 from whmcs_mock.response import HTTPError
 from whmcs_mock.store import Store
 
-_PATH = re.compile(r"/+world/(?!includes/api\.php$)([^/]*)(/.*)?", re.DOTALL)
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_PATH = r"(?s)/+world/(?!includes/api\.php$)([^/]*)(/.*)?"
+_NAME = r"[A-Za-z0-9._-]{1,64}"
 
 
 class World:
@@ -47,6 +47,16 @@ class World:
             return function
 
         return register
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of clients, credits and actions."""
+        clients = list(self.store.clients())
+        names = {*self.actions, *(answer.action for answer in self.store.answers), *self.store.pages}
+        return {
+            "clients": len(clients),
+            "credits": sum(len(client.credits) for client in clients),
+            "actions": len(names | {"getcredits", "addcredit"}),
+        }
 
     def add_ledger(self, more: Ledger, *, replace: bool = False) -> None:
         """Add more fixtures; see ``Store.add_ledger``."""
@@ -90,10 +100,10 @@ class Worlds:
         Raises:
             HTTPError: The name of the world in the path is invalid.
         """
-        found = _PATH.fullmatch(path) if path.lstrip("/").startswith("world/") else None
+        found = re.fullmatch(_PATH, path) if path.lstrip("/").startswith("world/") else None
         if found is None:
             return self[self.current], path
-        if not _NAME.fullmatch(found[1]):
+        if not re.fullmatch(_NAME, found[1]):
             raise HTTPError(404, "Not found: the name of a world is 1 to 64 of the characters A-Z a-z 0-9 . _ -")
         return self[found[1]], found[2] or "/"
 

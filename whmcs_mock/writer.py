@@ -7,7 +7,6 @@ import email.utils
 import os
 import select
 import socket
-import ssl
 import struct
 import threading
 import time
@@ -22,6 +21,11 @@ _JOINED = 65536  # bytes of a body that go out together with the head
 SOCKET: type[socket.socket] = next(kind for kind in socket.socket.__mro__ if kind.__module__ == "socket")
 
 _date = (0, "")
+
+
+def is_tls(connection: socket.socket) -> bool:
+    """Return whether a connection speaks TLS; the module ``ssl`` may not be imported."""
+    return hasattr(connection, "do_handshake")
 
 
 def send(connection: socket.socket, response: Response, *, keep: bool, bare: bool = False) -> bool:
@@ -64,7 +68,7 @@ def linger(connection: socket.socket) -> None:
     """Keep a connection open until a client that is still sending has seen the answer."""
     until = time.monotonic() + _LINGER
     with contextlib.suppress(OSError):
-        if not isinstance(connection, ssl.SSLSocket):
+        if not is_tls(connection):
             connection.shutdown(socket.SHUT_WR)
         connection.settimeout(_LINGER / 5)
         while time.monotonic() < until and connection.recv(65536):
