@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from measure import ENVIRONMENT, PATH, RawClient, machine, table
 
-ROUNDS, CALLS, LAUNCHES = 15, 100, 7
+ROUNDS, CALLS, LAUNCHES = 15, 100, 20
 BASE = "pytest-httpserver"
 MOCK = "whmcs-mock"
 
@@ -242,9 +242,9 @@ def eight_at_once(server: Running, seconds: float) -> float:
 def throughput(servers: dict[str, Running]) -> dict[str, float]:
     """Return the calls a second of each server, the median of turns."""
     turns: dict[str, list[float]] = {name: [] for name in servers}
-    for turn in range(6):
+    for turn in range(17):
         for name, server in servers.items():
-            calls = eight_at_once(server, 1.0)
+            calls = eight_at_once(server, 0.5)
             if turn:
                 turns[name].append(calls)
     return {name: median(calls) for name, calls in turns.items()}

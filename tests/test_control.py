@@ -21,10 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import whmcs_mock
-from whmcs_mock import Ledger
+from whmcs_mock import Ledger, load_fixtures
 from whmcs_mock.app import App
 from whmcs_mock.request import Request
 
+PAGES = Path(__file__).parent / "pages"
 FIXTURES = """\
 clients:
   - id: 1
@@ -270,10 +271,19 @@ def test_newest_fault_first(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body"), [("POST", "reset", ""), ("DELETE", "calls", ""), ("PUT", "profile", "live")]
+    ("method", "path", "body"),
+    [
+        ("POST", "reset", ""),
+        ("DELETE", "calls", ""),
+        ("PUT", "profile", "live"),
+        ("GET", "clients", ""),
+        ("GET", "clients/1", ""),
+        ("GET", "report", ""),
+        ("GET", "health", ""),
+    ],
 )
 def test_no_query(method: str, path: str, body: str, world: World) -> None:
-    """A route that changes something and takes no query refuses one, and changes nothing."""
+    """A route that takes no query refuses one, and changes nothing."""
     world.call(**ADD)
     before = world.ask("GET", "report").body
     answer = world.ask(method, f"{path}?x=1", body)
@@ -587,6 +597,25 @@ def test_stop_ends_wait(tmp_path: Path) -> None:
         server.process.terminate()
         assert server.process.wait(10) == 0
         assert time.monotonic() - begun < 5
+
+
+def test_wait_while_stopping() -> None:
+    """A wait that the end of the server ends is answered with 503."""
+    app = App(load_fixtures())
+    app.worlds.release()
+    response = app.respond(Request("GET", "/_mock/calls", b"wait=20"))
+    assert (response.status, json.loads(response.body)) == (503, {"error": "whmcs-mock is stopping"})
+
+
+def test_posted_unlisted_message(tmp_path: Path) -> None:
+    """A posted fault with a message that the action's page does not list is refused."""
+    with serving(tmp_path / "log", str(PAGES)) as server:
+        told = []
+        for message in ("Voucher ID Not Found", "No such voucher"):
+            fault = {"faults": [{"action": "GetVoucher", "message": message}]}
+            told.append(server.ask("POST", "/_mock/fixtures", json.dumps(fault)))
+    assert [answer.status for answer in told] == [200, 400]
+    assert told[1].error.startswith('body:1:13: GetVoucher has no error "No such voucher"; the nearest are ')
 
 
 # Secrets.

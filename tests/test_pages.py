@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wire import post
 
-from whmcs_mock import MockServer
+from whmcs_mock import MockServer, load_fixtures
 from whmcs_mock.documented import advice, answer, unlisted
 from whmcs_mock.errors import ApiError, FixtureError
 from whmcs_mock.fixtures.pages import parse_page
@@ -464,16 +464,28 @@ def test_any_call_is_answered(params: dict[str, str]) -> None:
 )
 def test_listed(message: str) -> None:
     """A placeholder in a listed message stands for anything."""
-    assert unlisted(page("getvoucher"), message) is None
+    assert not unlisted(page("getvoucher"), message)
 
 
 def test_unlisted() -> None:
     """A message that the page does not list gets the nearest ones; a page without a list refuses none."""
-    assert unlisted(page("getvouchers"), "Client ID Not Found") == ["Client Not Found"]
-    near = unlisted(page("getvoucher"), "Voucher Not Found")
-    assert near
-    assert near[0] == "Voucher ID Not Found"
-    assert unlisted(page("getshades"), "Anything") is None
+    wrong = 'GetVouchers has no error "Client ID Not Found"; the nearest are Client Not Found'
+    assert unlisted(page("getvouchers"), "Client ID Not Found") == wrong
+    assert "the nearest are Voucher ID Not Found, " in unlisted(page("getvoucher"), "Voucher Not Found")
+    assert not unlisted(page("getshades"), "Anything")
+
+
+UNLISTED = "clients: []\nfaults:\n  - {message: Voucher ID Not Found, action: GetVoucher}\n  - {message: No, action: getvouchers}\n"
+
+
+def test_unlisted_in_a_file(tmp_path: Path) -> None:
+    """A fault in a fixture file with a message that the action's page does not list is a problem at its place."""
+    file = tmp_path / "faults.yaml"
+    file.write_text(UNLISTED)
+    assert len(load_fixtures(file).faults) == 2  # without pages any message will do
+    with pytest.raises(FixtureError) as caught:
+        load_fixtures(file, PAGES)
+    assert str(caught.value) == f'{file}:4:5: GetVouchers has no error "No"; the nearest are Client Not Found'
 
 
 # The real ones.

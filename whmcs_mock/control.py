@@ -60,7 +60,7 @@ def _route(app: App, world: World, request: Request, path: str) -> Response:
     if route is None:
         allowed = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
         raise _RefusedError(f"{_show(world, path)} takes {allowed}", 405, ("Allow", allowed))
-    if request.query_string and route in (_reset, _delete_calls, _put_profile):
+    if request.query_string and route not in (_page, _post_fixtures, _get_calls):
         raise _RefusedError(f"{_show(world, path)} takes no query; leave out what follows the ?")
     return route(app, world, request, rest)
 
@@ -192,6 +192,8 @@ def _get_calls(_app: App, world: World, request: Request, _rest: str) -> Respons
         return call.id > after and matches(call, action, query)
 
     if wait and world.journal.wait_for(wanted, wait) is None:
+        if world.journal.stopping:
+            raise _RefusedError("whmcs-mock is stopping", 503)
         action = _hide(world, action)
         query = {_hide(world, name): v if is_secret(name) else _hide(world, v) for name, v in query.items()}
         sent = (f"{name}={REDACTED if is_secret(name) else value}" for name, value in query.items())

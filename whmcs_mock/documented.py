@@ -82,13 +82,14 @@ def _like(example: Any, sent: str) -> Any:
     return example if number is None else number
 
 
-def unlisted(page: Page, message: str) -> list[str] | None:
-    """Return the nearest messages if the page does not list this one; None if it does, or lists none."""
+def unlisted(page: Page, message: str) -> str:
+    """Return that the page does not list an error message, with the nearest ones; empty if it does, or lists none."""
     for error in page.errors:
         pattern = ".*".join(map(re.escape, _PLACEHOLDER.split(error)))
         if re.fullmatch(pattern, message, re.DOTALL):
-            return None
-    return nearest(message, page.errors, most=3, cutoff=0.0) or None
+            return ""
+    near = ", ".join(nearest(message, page.errors, most=3, cutoff=0.0))
+    return near and f"{page.action} has no error {quote(message)}; the nearest are {near}"
 
 
 def advice(page: Page, params: Mapping[str, str]) -> tuple[str, ...]:

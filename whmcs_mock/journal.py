@@ -236,7 +236,7 @@ class Journal:
         self._limit, self._size, self._bytes = limit, size, 0
         self._changed = threading.Condition(threading.Lock())
         self._waiting = 0
-        self._stopping = False
+        self.stopping = False
 
     def add(self, call: Call) -> None:
         """Record a call that has arrived."""
@@ -280,7 +280,7 @@ class Journal:
     def stop_waiting(self) -> None:
         """End every wait for a call."""
         with self._changed:
-            self._stopping = True
+            self.stopping = True
             self._changed.notify_all()
 
     def wait_for(self, wanted: Callable[[Call], bool], timeout: float) -> Call | None:
@@ -292,7 +292,7 @@ class Journal:
         with self._changed:
             self._waiting += 1
             try:
-                found = self._changed.wait_for(lambda: first() or self._stopping, timeout)
+                found = self._changed.wait_for(lambda: first() or self.stopping, timeout)
                 return found if isinstance(found, Call) else None
             finally:
                 self._waiting -= 1

@@ -69,8 +69,8 @@ class World:
             if rule.message and (page := self.store.pages.get(rule.action)):
                 from whmcs_mock.documented import unlisted
 
-                if near := unlisted(page, rule.message):
-                    raise ValueError(f"{page.action} has no error {rule.message!r}; the nearest are {', '.join(near)}")
+                if wrong := unlisted(page, rule.message):
+                    raise ValueError(wrong)
 
 
 class Worlds:
@@ -183,7 +183,7 @@ class Worlds:
     @staticmethod
     def _lay(target: World, data: bytes) -> None:
         first = target.store.next_credit_id
-        more = parse_fixtures(data, first_credit_id=first)
+        more = parse_fixtures(data, first_credit_id=first, pages=target.store.pages)
         if taken := target.store.taken_credits(more):
             parse_fixtures(data, first_credit_id=first, taken=lambda kind, number: kind == "credit" and number in taken)
         target.add_ledger(more, replace=True)
