@@ -67,7 +67,7 @@ ROUTES = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Give a server for all tests of this file; each has a world of its own."""
+    """Start one server for all tests in this file; each test uses its own world."""
     folder = tmp_path_factory.mktemp("control")
     (folder / "clients.yaml").write_text(FIXTURES)
     with serving(folder / "stderr.log", str(folder / "clients.yaml")) as running:
@@ -75,7 +75,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 class World:
-    """Steer one world of a server."""
+    """A client for one world of a server."""
 
     def __init__(self, server: Server, name: str) -> None:
         self.server, self.base = server, f"/world/{name}" if name else ""
@@ -94,7 +94,7 @@ class World:
 
 @pytest.fixture
 def world(server: Server, request: pytest.FixtureRequest) -> World:
-    """Give a world of the server that no other test has."""
+    """Return a world of the server that no other test uses."""
     return World(server, re.sub(r"[^A-Za-z0-9.-]", "_", request.node.name)[:60])
 
 
@@ -102,7 +102,7 @@ def world(server: Server, request: pytest.FixtureRequest) -> World:
 
 
 def test_health(server: Server, world: World) -> None:
-    """Health tells status, version, URL, profile, what there is, the fixtures' paths and no problems."""
+    """The health route returns status, version, URL, profile, counts, fixture paths and an empty list of problems."""
     world.call(action="GetCredits", clientid="1")
     host, port = server.address
     assert world.get("health") == {
@@ -127,7 +127,7 @@ def test_doubled_slash(server: Server) -> None:
 
 
 def test_clients(world: World) -> None:
-    """Clients are told in the form of a fixture file, with their log and balance as they are now."""
+    """Clients are returned in the format of a fixture file, with their current credits and balance."""
     assert world.get("clients") == {"clients": [CLIENT_1, CLIENT_2]}
     assert world.get("clients/2") == {"clients": [CLIENT_2]}
     world.call(**ADD, date="2016-01-03")
@@ -138,14 +138,14 @@ def test_clients(world: World) -> None:
 
 @pytest.mark.parametrize("id", ["3", "0", "x", "-1", "1/2", "%E2%82%AC", "1" * 400])
 def test_client_missing(id: str, world: World) -> None:
-    """A client that does not exist is a 404."""
+    """A request for a client that does not exist returns 404."""
     answer = world.ask("GET", f"clients/{id}")
     assert (answer.status, "no client" in answer.error) == (404, True)
 
 
 @pytest.mark.parametrize("reset", ["", "?reset=true"])
 def test_snapshot(reset: str, world: World) -> None:
-    """What is read can be posted: a snapshot restores the clients as they were."""
+    """The response of GET clients can be posted back as a snapshot, which restores the clients."""
     world.call(**ADD)
     snapshot = world.ask("GET", "clients").body
     world.call(**ADD)
@@ -154,7 +154,7 @@ def test_snapshot(reset: str, world: World) -> None:
 
 
 def test_reset(world: World) -> None:
-    """A reset leaves the fixtures: no calls, faults, additions, and the profile of the start."""
+    """A reset removes calls, faults and everything that was added, and restores the initial profile."""
     world.call(**ADD)
     world.ask(
         "POST", "fixtures", "clients: [{id: 9}]\nfaults: [{fault: maintenance}]\nanswers: [{action: x, result: {}}]"
@@ -178,7 +178,7 @@ def test_reset(world: World) -> None:
 )
 @pytest.mark.parametrize("content_type", ["text/plain", "application/json", "application/yaml", "x/y", ""])
 def test_post_fixtures(body: str, content_type: str, world: World) -> None:
-    """A fixture file is posted as YAML or JSON, whatever its content type, and adds to what is there."""
+    """A fixture file can be posted as YAML or JSON with any content type, and is added to the existing data."""
     answer = world.ask("POST", "fixtures", body, **{"Content-Type": content_type})
     assert (answer.status, answer.json) == (200, {"clients": 3, "credits": 3, "actions": 2})
     credit = {"id": 3, "date": "2020-01-01", "description": "", "amount": "1.50", "relid": 0}
@@ -187,7 +187,7 @@ def test_post_fixtures(body: str, content_type: str, world: World) -> None:
 
 
 def test_post_everything(world: World) -> None:
-    """All that a fixture file may hold can be posted: answers, faults, credentials, access and admins."""
+    """Every section of a fixture file can be posted: answers, faults, credentials, access and admins."""
     body = """\
 answers: [{action: GetInvoice, result: {total: "9.00"}}]
 faults: [{fault: maintenance, clientid: 13, times: 1}]
@@ -204,7 +204,7 @@ admins: [1]
 
 
 def test_post_replaces(world: World) -> None:
-    """A posted client replaces the one with its id."""
+    """A posted client replaces the existing client with the same id."""
     world.ask("POST", "fixtures", "clients: [{id: 1, credits: [{date: 2020-01-01, amount: 1}]}]")
     assert [credit["amount"] for credit in world.get("clients/1")["clients"][0]["credits"]] == ["1.00"]
     assert world.get("clients/2") == {"clients": [CLIENT_2]}
@@ -212,7 +212,7 @@ def test_post_replaces(world: World) -> None:
 
 @pytest.mark.parametrize("value", ["true", "1", "TRUE"])
 def test_post_after_reset(value: str, world: World) -> None:
-    """With reset=true the world starts over before the file is added."""
+    """With reset=true, the world is reset before the file is added."""
     world.call(**ADD)
     world.ask("POST", "fixtures", "clients: [{id: 8}]")
     assert world.ask("POST", f"fixtures?reset={value}", "clients: [{id: 9}]").json["clients"] == 3
@@ -236,7 +236,7 @@ def test_post_after_reset(value: str, world: World) -> None:
 )
 @pytest.mark.parametrize("reset", ["", "?reset=true"])
 def test_post_refused(body: str | bytes, lines: list[str], reset: str, world: World) -> None:
-    """A wrong file is a 400 with every problem as body:line:column, and changes nothing."""
+    """An invalid file is refused with 400, lists each problem as body:line:column, and changes nothing."""
     if reset and lines == ["body:2:28: "]:
         world.ask("POST", "fixtures", "clients: [{id: 9}]")
     world.call(**ADD)
@@ -250,21 +250,21 @@ def test_post_refused(body: str | bytes, lines: list[str], reset: str, world: Wo
 
 
 def test_post_many_problems(world: World) -> None:
-    """Of many problems the first 50 are told, and how many more there are."""
+    """Only the first 50 problems are listed, followed by the number of those left out."""
     lines = world.ask("POST", "fixtures", "clients:\n" + "  - id: 0\n" * 70).error.splitlines()
     assert (len(lines), lines[-1]) == (51, "and 20 more")
 
 
 @pytest.mark.parametrize("query", ["reset=maybe", "rest=true"])
 def test_post_wrong_query(query: str, world: World) -> None:
-    """A query that is not understood is refused."""
+    """An unknown query parameter or value is refused with 400."""
     answer = world.ask("POST", f"fixtures?{query}", "clients: [{id: 9}]")
     assert (answer.status, "reset=true" in answer.error) == (400, True)
     assert world.get("health")["clients"] == 2
 
 
 def test_newest_fault_first(world: World) -> None:
-    """Fault rules that are posted come before the existing ones."""
+    """Posted fault rules take precedence over existing ones."""
     for message in ("first", "second"):
         world.ask("POST", "fixtures", json.dumps({"faults": [{"message": message}]}))
     assert json.loads(world.call(action="GetCredits", clientid="1", responsetype="json"))["message"] == "second"
@@ -283,7 +283,7 @@ def test_newest_fault_first(world: World) -> None:
     ],
 )
 def test_no_query(method: str, path: str, body: str, world: World) -> None:
-    """A route that takes no query refuses one, and changes nothing."""
+    """A route that takes no query refuses a query with 400, and changes nothing."""
     world.call(**ADD)
     before = world.ask("GET", "report").body
     answer = world.ask(method, f"{path}?x=1", body)
@@ -292,7 +292,7 @@ def test_no_query(method: str, path: str, body: str, world: World) -> None:
 
 
 def test_post_beside_calls(world: World) -> None:
-    """Files are posted while calls add credits: every one is taken, and no credit's id is given twice."""
+    """Fixtures posted while calls add credits are all accepted, and credit ids stay unique."""
     done = threading.Event()
 
     def add() -> None:
@@ -316,7 +316,7 @@ def test_post_beside_calls(world: World) -> None:
 
 
 def test_calls(world: World) -> None:
-    """A call is told with all that is known of it; the oldest comes first."""
+    """Calls are listed from oldest to newest, with all recorded fields."""
     world.call(action="GetCredits", clientid="7", responsetype="json", identifier="x", secret="sesame-sesame")
     world.server.ask("GET", f"{world.base}/elsewhere")
     first, second = world.get("calls")
@@ -341,7 +341,7 @@ def test_calls(world: World) -> None:
 
 
 def test_calls_filter(world: World) -> None:
-    """Calls are filtered by action, any parameter, and those after an id."""
+    """Calls can be filtered by action, by any parameter, and by the id they come after."""
     for action, clientid in (("GetCredits", "1"), ("getcredits", "02"), ("AddCredit", "1"), ("GetCredits", "1")):
         world.call(action=action, clientid=clientid, reference="a b")
     every = world.get("calls")
@@ -359,7 +359,7 @@ def test_calls_filter(world: World) -> None:
 
 
 def test_calls_by_secret(world: World) -> None:
-    """A call is found by its secret, which is not shown."""
+    """Calls can be filtered by a secret, which is masked in the response."""
     world.call(action="GetCredits", identifier="x", secret="sesame-sesame")
     [call] = world.get("calls?secret=sesame-sesame")
     assert call["params"]["secret"] == "***"
@@ -367,7 +367,7 @@ def test_calls_by_secret(world: World) -> None:
 
 
 def test_calls_wait(world: World) -> None:
-    """A wait ends as soon as a call matches, which is told with its answer."""
+    """A wait returns as soon as a matching call arrives, including its answer."""
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(world.ask, "GET", "calls?action=AddCredit&wait=20")
         world.call(action="GetCredits", clientid="1")
@@ -378,7 +378,7 @@ def test_calls_wait(world: World) -> None:
 
 
 def test_calls_wait_in_vain(world: World) -> None:
-    """A wait in vain is a 408 with the nearest miss and the report."""
+    """A wait that times out returns 408 with the nearest miss and the report."""
     world.call(action="GetCredits", clientid="1")
     answer = world.ask("GET", "calls?action=GetCredits&clientid=2&wait=0.05")
     assert answer.status == 408
@@ -390,12 +390,12 @@ def test_calls_wait_in_vain(world: World) -> None:
 
 
 def test_calls_wait_without_calls(world: World) -> None:
-    """A wait without any call has no nearest miss."""
+    """A wait that times out without any call has no nearest miss."""
     assert world.ask("GET", "calls?wait=0.01").json["nearest_miss"] == ""
 
 
 def test_calls_held(world: World) -> None:
-    """A call whose answer is held back has the status 0, and ends a wait."""
+    """A call whose answer is delayed has status 0, and already ends a wait."""
     world.ask("POST", "fixtures", "faults: [{fault: slow, seconds: 20}]")
     with ThreadPoolExecutor() as pool:
         slow = pool.submit(world.call, action="GetCredits", clientid="1")
@@ -407,14 +407,14 @@ def test_calls_held(world: World) -> None:
 
 @pytest.mark.parametrize("query", ["after=x", "after=-1", "wait=x", "wait=601", "wait=1e3", "wait=", "after=%00"])
 def test_calls_wrong_query(query: str, world: World) -> None:
-    """What is no number is refused."""
+    """An after or wait parameter that is not a valid number is refused with 400."""
     answer = world.ask("GET", f"calls?{query}")
     assert answer.status == 400
     assert re.search("after is|wait is", answer.error)
 
 
 def test_calls_delete(world: World) -> None:
-    """Calls are deleted, and everything else stays."""
+    """DELETE calls removes the calls and nothing else."""
     world.call(**ADD)
     assert world.ask("DELETE", "calls").status == 204
     assert world.get("calls") == []
@@ -422,14 +422,14 @@ def test_calls_delete(world: World) -> None:
 
 
 def test_long_answer(world: World) -> None:
-    """The text of an answer is cut at 64 KiB."""
+    """The recorded text of an answer is truncated to 64 KiB."""
     world.ask("POST", "fixtures", json.dumps({"answers": [{"action": "Long", "result": {"text": "x" * 100_000}}]}))
     world.call(action="Long", responsetype="json")
     assert len(world.get("calls")[0]["answer"]) == 65536
 
 
 def test_many_calls() -> None:
-    """Ten thousand calls are told within a few seconds of one core."""
+    """Listing ten thousand calls takes less than four seconds of CPU time."""
     app = App(Ledger())
     headers, body = {"content-type": FORM}, b"action=GetCredits&clientid=1&responsetype=json"
     for _ in range(10_000):
@@ -442,7 +442,7 @@ def test_many_calls() -> None:
 
 
 def test_report(world: World) -> None:
-    """The report is plain text with every call."""
+    """The report is plain text that lists every call."""
     world.call(action="GetCredits", clientid="1")
     answer = world.ask("GET", "report")
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
@@ -451,7 +451,7 @@ def test_report(world: World) -> None:
 
 
 def test_profile(world: World) -> None:
-    """The profile is switched by its name in the body, and for this world only."""
+    """PUT profile switches the profile of this world only, to the name in the body."""
     for body in ("live", "live\n", '"live"'):
         assert world.ask("PUT", "profile", body).status == 204
         assert world.call(action="GetCredits", clientid="9") == "result=error;message=Client ID Not Found"
@@ -463,7 +463,7 @@ def test_profile(world: World) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/_mock", "/_mock/", "/world/page", "/world/page/", "/world/page/_mock/"])
 def test_page(path: str, server: Server) -> None:
-    """The page is HTML with a strict policy, also below a world."""
+    """The page is HTML with a strict Content-Security-Policy, for the server and for each world."""
     answer = server.ask("GET", path)
     assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
     policy = answer.headers["content-security-policy"]
@@ -473,7 +473,7 @@ def test_page(path: str, server: Server) -> None:
 
 
 def test_worlds_are_apart(server: Server) -> None:
-    """What one world is told stays in it."""
+    """Changes to one world do not affect the others."""
     one, other, root = World(server, "apart-1"), World(server, "apart-2"), World(server, "")
     one.ask("POST", "fixtures", "clients: [{id: 77}]")
     one.call(action="GetCredits", clientid="77")
@@ -488,7 +488,7 @@ def test_worlds_are_apart(server: Server) -> None:
 
 @pytest.mark.parametrize(("path", "allowed"), ROUTES.items())
 def test_methods(path: str, allowed: str, world: World) -> None:
-    """Every other method is a 405 that names the ones there are; HEAD is GET without a body."""
+    """An unsupported method is refused with 405 and an Allow header; HEAD is answered like GET without a body."""
     for method in ("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "get", "BREW"):
         if method not in allowed:
             answer = world.ask(method, path)
@@ -502,7 +502,7 @@ def test_methods(path: str, allowed: str, world: World) -> None:
 
 @pytest.mark.parametrize("path", ["nope", "health/1", "calls/1", "report/1", "_mock/health", "a%00b", "%ff"])
 def test_no_route(path: str, world: World) -> None:
-    """A route that does not exist is a 404 that names those that do."""
+    """An unknown route returns 404 and a list of the existing routes."""
     answer = world.ask("GET", path)
     assert answer.status == 404
     for route in ("/_mock/health", "/_mock/clients/ID", "/_mock/profile"):
@@ -511,13 +511,13 @@ def test_no_route(path: str, world: World) -> None:
 
 @pytest.mark.parametrize("name", ["", "a b", "x" * 65, "%ff", "a:b"])
 def test_wrong_world(name: str, server: Server) -> None:
-    """The name of a world that cannot be is a JSON 404 as well."""
+    """An invalid world name returns 404 with a JSON body."""
     answer = server.ask("GET", f"/world/{quote(name, safe='%')}/_mock/health")
     assert (answer.status, "world" in answer.error) == (404, True)
 
 
 def test_size(world: World) -> None:
-    """A posted file has at most 16 MiB; more is a JSON 413, and a call has at most 1 MiB."""
+    """A posted file larger than 16 MiB is refused with 413, as is a call larger than 1 MiB."""
     comment = b"# " + b"x" * (16 * 1024 * 1024 - 21) + b"\nclients: [{id: 3}]"
     assert len(comment) == 16 * 1024 * 1024
     assert world.ask("POST", "fixtures", comment).status == 200
@@ -543,7 +543,7 @@ def test_size(world: World) -> None:
     ],
 )
 def test_foreign(headers: dict[str, str], world: World) -> None:
-    """A page of another site, or a name that is none of this machine's, cannot steer."""
+    """A request from another site, or with a foreign Host header, is refused with 403."""
     for method, path in (("GET", "health"), ("POST", "reset"), ("GET", ""), ("GET", "nope")):
         answer = world.ask(method, path, **headers)
         assert answer.status == 403
@@ -558,21 +558,21 @@ def test_foreign(headers: dict[str, str], world: World) -> None:
     "host", ["localhost", "LOCALHOST:1", "127.0.0.1", "127.9.9.9:80", "[::1]:8421", "a.localhost."]
 )
 def test_own_names(host: str, world: World) -> None:
-    """The names of this machine may steer, and a page of the server's own."""
+    """A request with a local Host header is accepted, and so is one from the server's own page."""
     assert world.ask("GET", "health", Host=host).status == 200
     own = {"Host": host, "Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
     assert world.ask("POST", "reset", **own).status == 204
 
 
 def test_other_names(tmp_path: Path) -> None:
-    """A server that listens on all addresses, as in a container, may be called by any name; other sites may not."""
+    """A server that listens on all addresses accepts any Host header, but still refuses requests from other sites."""
     with serving(tmp_path / "log", "--host", "0.0.0.0") as server:
         assert server.ask("GET", "/_mock/health", headers={"Host": "whmcs:8421"}).status == 200
         assert server.ask("GET", "/_mock/health", headers={"Origin": "http://evil.example"}).status == 403
 
 
 def test_no_control(tmp_path: Path) -> None:
-    """With --no-control there is neither a route nor the page: a 404 in one plain line."""
+    """With --no-control, the control routes and the page return 404 with one line of plain text."""
     with serving(tmp_path / "log", "--no-control") as server:
         for method, path in (
             ("GET", "/"),
@@ -587,10 +587,10 @@ def test_no_control(tmp_path: Path) -> None:
 
 
 def test_stop_ends_wait(tmp_path: Path) -> None:
-    """A wait ends at once when the server stops."""
+    """Stopping the server ends pending waits at once."""
     with serving(tmp_path / "log") as server, ThreadPoolExecutor() as pool:
         waiting = pool.submit(lambda: server.ask("GET", "/_mock/calls?wait=60"))
-        server.call(action="Begin")  # the wait above may come before it or after
+        server.call(action="Begin")  # may arrive before or after the wait above
         pool.submit(lambda: server.ask("GET", "/_mock/calls?wait=60&action=Never"))
         waiting.result(10)
         begun = time.monotonic()
@@ -622,7 +622,7 @@ def test_posted_unlisted_message(tmp_path: Path) -> None:
 
 
 def test_secrets(tmp_path: Path) -> None:
-    """No secret, loaded, posted or sent, is in any answer of the control API or in the log."""
+    """Secrets that were loaded, posted or sent never appear in a control API response or in the log."""
     (tmp_path / "guarded.yaml").write_text(GUARDED)
     told: list[bytes] = []
     with serving(tmp_path / "log", str(tmp_path / "guarded.yaml")) as server:
@@ -664,7 +664,7 @@ def test_secrets(tmp_path: Path) -> None:
     assert [line for line in lines if any(secret in line for secret in SECRETS)] == []
 
 
-# Whatever comes.
+# Arbitrary input.
 
 METHODS = st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"]) | st.text(max_size=5)
 NAMES = st.sampled_from([*ROUTES, "clients/", "calls?", "nope"])
@@ -718,7 +718,7 @@ HEADERS = st.dictionaries(
 @settings(max_examples=200, deadline=None)
 @given(method=METHODS, path=PATHS, query=QUERIES, body=BODIES, headers=HEADERS)
 def test_anything(method: str, path: str, query: bytes, body: bytes, headers: dict[str, str]) -> None:
-    """Whatever is sent below /_mock/, no answer is a 500, an error is JSON, and what is refused changes nothing."""
+    """Arbitrary requests below /_mock/ never cause a 500; errors are JSON, and a refused request changes nothing."""
     app = App(whmcs_mock.load_fixtures())
 
     def state() -> list[bytes]:
@@ -736,7 +736,7 @@ def test_anything(method: str, path: str, query: bytes, body: bytes, headers: di
 @settings(max_examples=60, deadline=None)
 @given(sent=st.binary(max_size=80), length=st.integers(0, 100))
 def test_anything_on_the_wire(sent: bytes, length: int, server: Server) -> None:
-    """Whatever bytes follow the first line of a request to /_mock/, the answer is no 500."""
+    """Arbitrary bytes after the request line of a request to /_mock/ never cause a 500."""
     with socket.create_connection(server.address, timeout=10) as connection:
         head = b"POST /world/wire/_mock/fixtures HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % length
         connection.sendall(head + sent)

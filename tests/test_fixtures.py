@@ -1,4 +1,4 @@
-"""What fixture files may say, and what is told about those that are wrong."""
+"""Fixture files: what they may contain, and the messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from whmcs_mock.ledger import FAULTS, FaultRule
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures"
 DAY = datetime.date(2016, 1, 1)
-HUNTER = "Zq7hunter2"  # a secret that no message may hold
+HUNTER = "Zq7hunter2"  # a secret that must not appear in any message
 
 ISSUE_EXAMPLE = """\
 credentials:                      # optional; without it any credentials, or none, are accepted
@@ -82,7 +82,7 @@ def item(lines: str) -> str:
 
 
 def credit(lines: str) -> str:
-    """Write a fixture with a credit of which the lines are given, and the rest is right."""
+    """Return a fixture file with one credit, made of the given lines; everything else is valid."""
     rest = "".join(f"\n{key}: {value}" for key, value in (("date", "2016-01-01"), ("amount", "1")) if key not in lines)
     return "clients:\n- id: 1\n  credits:\n" + item(lines + rest)
 
@@ -94,7 +94,7 @@ def problems(*paths: str) -> list[str]:
 
 
 def places(text: str) -> tuple[str, list[str], list[str]]:
-    """Take the marks ▸ and ▹ out of a text, and return it with the places where each of the two stood."""
+    """Remove the marks ▸ and ▹ from a text, and return it with the positions of each mark."""
     plain = ""
     found: dict[str, list[str]] = {"▸": [], "▹": []}
     for part in re.split("([▸▹])", text):
@@ -105,11 +105,11 @@ def places(text: str) -> tuple[str, list[str], list[str]]:
     return plain, found["▸"], found["▹"]
 
 
-# What may stand in a file.
+# What a file may contain.
 
 
 def test_the_example_of_the_issue() -> None:
-    """A file with credentials and clients is read as it stands."""
+    """A file with credentials and clients is loaded as written."""
     ledger = load(ISSUE_EXAMPLE)
     assert ledger.clients == (
         Client(
@@ -150,7 +150,7 @@ TEXTS = {
 
 @pytest.mark.parametrize(("written", "text"), TEXTS.items())
 def test_a_scalar_is_the_text_that_stands_there(written: str, text: str) -> None:
-    """No scalar is turned into a number, a date, a truth value or nothing."""
+    """A scalar is read as text, never as a number, date, boolean or null."""
     [read] = load_credits(f"date: 2016-01-01\namount: 1\ndescription: {written}")
     assert read.description == text
 
@@ -161,26 +161,26 @@ def test_a_scalar_is_the_text_that_stands_there(written: str, text: str) -> None
 )
 @pytest.mark.parametrize("quotes", ["", "'", '"'], ids=["plain", "single", "double"])
 def test_an_amount_is_an_exact_decimal(amount: str, quotes: str) -> None:
-    """An amount is exact to the cent, with quotes or without."""
+    """An amount is an exact decimal, quoted or not."""
     [read] = load_credits(f"date: 2016-01-01\namount: {quotes}{amount}{quotes}")
     assert isinstance(read.amount, Decimal)
     assert read.amount == Decimal(amount)
 
 
 def test_defaults_of_a_credit() -> None:
-    """A credit needs a date and an amount; its description is empty by default, its relid 0, its id the next one."""
+    """A credit requires a date and an amount; by default, description is empty, relid 0, and id the next free one."""
     assert load_credits("date: 2016-01-01\namount: 1") == [Credit(1, DAY, "", Decimal(1), 0)]
 
 
 @pytest.mark.parametrize("date", ["2016-02-29", "2000-02-29", "0001-01-01", "9999-12-31"])
 def test_a_date_in_the_calendar(date: str) -> None:
-    """Every day of the calendar is a date, 29 February of leap years included."""
+    """Any calendar date is accepted, including 29 February of a leap year."""
     [read] = load_credits(f"date: {date}\namount: 1")
     assert read.date.isoformat() == date
 
 
 def test_ids_are_numbered_on_from_the_largest_of_all_files() -> None:
-    """Credits without an id get the numbers after the largest one, wherever that stands, in the order of the files."""
+    """Credits without an id are numbered in file order, starting after the largest id in any file."""
     some = "{date: 2016-01-01, amount: 1}, {id: %d, date: 2016-01-01, amount: 1}, {date: 2016-01-01, amount: 1}"
     paths = [write(f"clients: [{{id: {id}, credits: [{some % id}]}}]", f"{id}.yaml") for id in (40, 7)]
     assert [[credit.id for credit in client.credits] for client in load_fixtures(*paths).clients] == [
@@ -190,14 +190,14 @@ def test_ids_are_numbered_on_from_the_largest_of_all_files() -> None:
 
 
 def test_ids_never_run_out() -> None:
-    """A credit is numbered on even from the largest id that a file may give."""
+    """A credit without an id is numbered even after the largest id that a file may contain."""
     entries = "{id: 999999999999999999, date: 2016-01-01, amount: 1}, {date: 2016-01-01, amount: 1}"
     (client,) = load_fixtures(write(f"clients: [{{id: 1, credits: [{entries}]}}]")).clients
     assert client.credits[1].id == 10**18
 
 
 def test_the_order_of_the_file_is_kept() -> None:
-    """Clients and credits stand in the ledger as they stand in the file, whatever their ids and dates."""
+    """Clients and credits keep the order of the file, whatever their ids and dates."""
     days = ("2016-03-01", "2016-01-01", "2016-02-01")
     texts = [f"{{id: {id}, date: {day}, amount: 1}}" for id, day in zip((3, 1, 2), days, strict=True)]
     ledger = load(f"clients: [{{id: 9}}, {{id: 2, credits: [{', '.join(texts)}]}}, {{id: 5}}]")
@@ -207,7 +207,7 @@ def test_the_order_of_the_file_is_kept() -> None:
 
 @pytest.mark.parametrize("content", ["{}", "clients: []", "x-only: 1", "clients: [{id: 1, credits: []}]"])
 def test_little_is_enough(content: str) -> None:
-    """A file may hold no client, and a client no credit."""
+    """A file may have no clients, and a client may have no credits."""
     assert not any(client.credits for client in load(content).clients)
 
 
@@ -236,25 +236,25 @@ MERGED = {
 
 @pytest.mark.parametrize("content", MERGED.values(), ids=MERGED.keys())
 def test_anchors_aliases_and_merge_keys(content: str) -> None:
-    """Anchors, aliases and merge keys work wherever YAML has them."""
+    """Anchors, aliases and merge keys work wherever YAML allows them."""
     assert load(content).clients == (Client(1, (Credit(1, DAY, "", Decimal(2), 0),)),)
 
 
 def test_an_aliased_log_is_repeated() -> None:
-    """Credits that come again by an alias are credits of their own, with ids of their own."""
+    """Credits repeated by an alias are separate credits with their own ids."""
     ledger = load("clients:\n- {id: 1, credits: &a [{date: 2016-01-01, amount: 1}]}\n- {id: 2, credits: *a}")
     assert [credit.id for client in ledger.clients for credit in client.credits] == [1, 2]
 
 
 def test_keys_of_the_users_own() -> None:
-    """Whatever stands under a top-level key that begins with x- is the user's own."""
+    """Top-level keys that start with x- are ignored, and may have any value."""
     assert load(
         "x-: 1\nx-notes: {clients: [{id: 0}], secret: [a, {b: c}]}\nx-clients: 5\nclients: [{id: 1}]"
     ).clients == (Client(1),)
 
 
 def test_a_quoted_merge_key_is_a_key() -> None:
-    """Only a plain << merges."""
+    """Only an unquoted << is a merge key."""
     assert load("answers: [{action: a, result: {'<<': {b: c}}}]").answers[0].result == {"<<": {"b": "c"}}
 
 
@@ -262,7 +262,7 @@ def test_a_quoted_merge_key_is_a_key() -> None:
 
 
 def test_access_answers_and_admins() -> None:
-    """Access rules, canned answers and admin ids are read as they stand, plain integers of an answer as numbers."""
+    """Access rules, canned answers and admin ids are loaded as written; plain integers in an answer become numbers."""
     ledger = load("""\
 access:
   addresses: [127.0.0.1, "::1"]
@@ -299,18 +299,18 @@ admins: [1, 7]
     ],
 )
 def test_half_of_the_access_rules(content: str, access: Access) -> None:
-    """Addresses and key may each stand alone; addresses are compared in their short form."""
+    """Addresses and key are both optional; addresses are compared in their compressed form."""
     assert load(content).access == access
 
 
 def test_admins_may_be_none() -> None:
-    """An empty list of admins knows none, which is not the same as no list."""
+    """An empty list of admins means that no admin exists, unlike a missing list."""
     assert load("admins: []").admins == frozenset()
     assert load("clients: []").admins is None
 
 
 def test_secrets_are_not_in_the_repr() -> None:
-    """A ledger can be printed without showing a secret."""
+    """The repr of a ledger contains no secrets."""
     ledger = load(
         f"credentials: [{{identifier: a, secret: {HUNTER}}}, {{username: a, password: {HUNTER}}}]\naccess: {{key: {HUNTER}}}"
     )
@@ -333,20 +333,20 @@ def result_of(text: str) -> Any:
     ],
 )
 def test_plain_words_of_an_answer(written: str, value: object) -> None:
-    """Only plain integers, true, false and null of an answer are no text; empty lists and templates stay."""
+    """In an answer, only plain integers, true, false and null are not text; empty lists and templates are kept."""
     read = result_of(written)
     assert (type(read), read) == (type(value), value)
 
 
 def test_a_sequence_of_answers() -> None:
-    """In place of a result, an answer may have a list of results; it tells its file and line."""
+    """An answer may have a list of results in place of a result; it records its file and line."""
     [answer] = load("answers:\n- action: a\n  sequence: [{status: Unpaid}, {status: Paid}]").answers
     assert answer.results == ({"status": "Unpaid"}, {"status": "Paid"})
     assert answer.place == "f.yaml:2"
 
 
 def test_rules_for_faults() -> None:
-    """A fault may say what goes wrong, for which calls and how often; without times it meets every call."""
+    """A fault rule sets what goes wrong, for which calls and how often; without times it applies to every call."""
     assert load("""\
 faults:
   - {fault: gateway-timeout, clientid: 13}
@@ -362,7 +362,7 @@ faults:
 
 
 def test_a_client_for_each_fault() -> None:
-    """The fixtures that come along have a client for each named fault, 9001 and the ones after it."""
+    """The bundled fixtures have a client for each named fault, numbered from 9001."""
     ledger = load_fixtures(FIXTURES / "faults.yaml")
     assert [(rule.fault, rule.clientid) for rule in ledger.faults] == list(zip(FAULTS, range(9001, 9016), strict=True))
     assert [client.id for client in ledger.clients] == list(range(9001, 9016))
@@ -372,7 +372,7 @@ def test_a_client_for_each_fault() -> None:
 
 
 def test_json_is_read_as_it_is() -> None:
-    """JSON may have tabs, escapes as PHP writes them, pairs of surrogates, and keys of any length."""
+    """JSON may contain tabs, PHP-style escapes, surrogate pairs, and keys of any length."""
     long = "k" * 3_000
     text = (
         '\t{"clients":\t[\n\t{"id":1,"credits":[{"id":5,"date":"2016-01-01","amount":1.50,'
@@ -403,7 +403,7 @@ BAD_JSON = {
 
 @pytest.mark.parametrize(("marked", "told"), BAD_JSON.items(), ids=range(len(BAD_JSON)))
 def test_what_is_wrong_in_json(marked: str, told: tuple[str, str]) -> None:
-    """What is wrong in a JSON file is told with its place, as in YAML."""
+    """A problem in a JSON file is reported with its position, as in YAML."""
     text, expected, _ = places(marked)
     [problem] = problems(write(text, "f.json"))
     place, message = problem.split(": ", 1)
@@ -414,23 +414,23 @@ def test_what_is_wrong_in_json(marked: str, told: tuple[str, str]) -> None:
 
 
 def test_json_that_nests_without_bound() -> None:
-    """JSON that nests too deep is refused as YAML is."""
+    """JSON that is nested too deeply is refused, as in YAML."""
     [problem] = problems(write('{"x-a":' * 5_000 + "1" + "}" * 5_000, "f.json"))
     assert problem.startswith("f.json:1:351: nested more than 50 levels deep")
 
 
 def test_a_pasted_pair_of_surrogates() -> None:
-    """In YAML, too, the two halves of a character as PHP's JSON has them are that character."""
+    """A surrogate pair as escaped by PHP's JSON encoder is read as one character in YAML, too."""
     assert result_of('"\\ud83d\\ude00 \\u00e9"') == "😀 é"
     assert result_of("'\\ud83d\\ude00'") == "\\ud83d\\ude00"
 
 
-# Posted bodies, and clients as they are posted.
+# Posted bodies, and clients in the format in which they are posted.
 
 
 @pytest.mark.parametrize("body", [b"clients: [{id: 1, credits: [{date: 2016-01-01, amount: 2}]}]", b""])
 def test_a_posted_body(body: bytes) -> None:
-    """A body is read as a file is; credits without an id are numbered from the first one that is free."""
+    """A posted body is parsed like a file; credits without an id are numbered from the first free id."""
     if body:
         ledger = parse_fixtures(body, first_credit_id=40)
         assert ledger.clients == (Client(1, (Credit(40, DAY, "", Decimal(2), 0),)),)
@@ -441,7 +441,7 @@ def test_a_posted_body(body: bytes) -> None:
 
 
 def test_clients_can_be_read_and_posted_again() -> None:
-    """Clients are written in the form of a fixture file."""
+    """Clients are dumped in the format of a fixture file, which can be loaded again."""
     ledger = load_fixtures(FIXTURES / "documented.yaml")
     dumped = dump_clients(ledger.clients)
     first = {"id": 1, "date": "2016-01-01", "description": "This is a sample credit record", "amount": "10.00"}
@@ -450,7 +450,7 @@ def test_clients_can_be_read_and_posted_again() -> None:
 
 
 def test_progress() -> None:
-    """The number of credits read so far is told now and then."""
+    """The progress callback is called repeatedly with the number of credits read so far."""
     told: list[int] = []
     entries = ", ".join(["{date: 2016-01-01, amount: 1}"] * 2_500)
     load_fixtures(write(f"clients: [{{id: 1, credits: [{entries}]}}]"), progress=told.append)
@@ -459,7 +459,7 @@ def test_progress() -> None:
     assert told[-1] <= 2_500
 
 
-# What is probably a mistake.
+# Probable mistakes.
 
 DOUBTFUL = {
     "cut text": "clients:\n- id: 1\n  credits:\n  - date: 2016-01-01\n    amount: 1\n    description: ▸Invoice #1",
@@ -481,7 +481,7 @@ FINE = {
 
 @pytest.mark.parametrize("marked", DOUBTFUL.values(), ids=DOUBTFUL.keys())
 def test_what_is_probably_a_mistake(marked: str) -> None:
-    """A text cut by #, a misspelt result and an answer that is never given are warnings with their place."""
+    """Text cut off by #, a misspelt result and an unreachable answer cause warnings with their position."""
     text, expected, _ = places(marked)
     ledger, warnings = check_fixtures(write(text))
     assert ledger == load_fixtures("f.yaml")
@@ -489,7 +489,7 @@ def test_what_is_probably_a_mistake(marked: str) -> None:
 
 
 def test_a_warning_shows_what_is_left_of_a_text() -> None:
-    """The warning about a text cut by # shows what is left of it, unless that is secret."""
+    """The warning about text cut off by # shows the remaining text, unless it is a secret."""
     _, [warning] = check_fixtures(write("x-a: 1\nanswers:\n- action: a\n  result: {}\n  params:\n    b: Invoice #1\n"))
     assert '"Invoice"' in warning.message
     secret = f"credentials:\n- identifier: a\n  secret: {HUNTER} #1\n"
@@ -499,12 +499,12 @@ def test_a_warning_shows_what_is_left_of_a_text() -> None:
 
 @pytest.mark.parametrize("content", FINE.values(), ids=FINE.keys())
 def test_what_is_no_mistake(content: str) -> None:
-    """Comments, quoted texts and answers in a good order are no warnings."""
+    """Comments, quoted text and answers in a sensible order cause no warnings."""
     assert check_fixtures(write(content))[1] == ()
 
 
 def test_the_example_files_have_no_warnings() -> None:
-    """The files that come along are free of warnings."""
+    """The bundled fixture files cause no warnings."""
     assert check_fixtures(FIXTURES, FIXTURES / "locked")[1] == ()
 
 
@@ -512,7 +512,7 @@ def test_the_example_files_have_no_warnings() -> None:
 
 
 def test_the_json_schema_takes_the_example_files() -> None:
-    """The JSON Schema is one of draft 2020-12, and takes every file that comes along."""
+    """The JSON Schema is valid under draft 2020-12 and accepts every bundled fixture file."""
     validator = jsonschema.Draft202012Validator(json_schema())
     validator.check_schema(json_schema())
     for path in FIXTURES.rglob("*.yaml"):
@@ -531,13 +531,13 @@ REFUSED = (
 
 @pytest.mark.parametrize("content", REFUSED)
 def test_the_json_schema_refuses_what_the_loader_refuses(content: str) -> None:
-    """What an editor can know to be wrong, the JSON Schema refuses."""
+    """The JSON Schema rejects the errors that an editor can detect."""
     assert not jsonschema.Draft202012Validator(json_schema()).is_valid(core_schema(content))
     assert problems(write(content))
 
 
 def test_every_key_of_the_table_says_what_it_is() -> None:
-    """Each key has a note of one line and an example that can be loaded; an optional one says what holds without it."""
+    """Each key has a one-line note and a valid example; an optional key also documents its default."""
     for record in RECORDS:
         for name, one in record.fields.items():
             assert one.note.endswith(".")
@@ -549,11 +549,11 @@ def test_every_key_of_the_table_says_what_it_is() -> None:
         load(f"{name}: {one.example}")
 
 
-# What is told about a wrong file: the marks stand where it is told.
+# Problems in invalid files: the marks show the reported positions.
 
 
 def wrong() -> list[tuple[str, str]]:
-    """Read the table of wrong files: words that the message holds, and the file with its marks."""
+    """Read the table of invalid files: expected words of the message, and the file with its marks."""
     cases = []
     for line in pathlib.Path(__file__).with_name("wrong_fixtures.txt").read_text("utf-8").splitlines():
         if line and not line.startswith("#"):
@@ -565,7 +565,7 @@ def wrong() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("words", "marked"), wrong())
 def test_what_is_wrong_is_told_with_its_place(words: str, marked: str) -> None:
-    """Each problem is one line, path:line:column and a message that says what is wanted."""
+    """Each problem is one line: path:line:column and a message that says what is expected."""
     text, expected, named = places(marked)
     found = [problem.split(": ", 1) for problem in problems(write(text))]
     assert [place for place, _ in found] == expected, found
@@ -580,13 +580,13 @@ def test_what_is_wrong_is_told_with_its_place(words: str, marked: str) -> None:
     "content", ["clients: [{id: %s}]", "clients: [{id: 1, ? %s : 1}]", "clients: [%s]", "admins: %s"]
 )
 def test_a_huge_value_is_told_shortly(content: str) -> None:
-    """Neither a key nor a value of a million characters stands in a message."""
+    """Messages do not include keys or values of a million characters."""
     [problem] = problems(write(content % ("credits" * 150_000)))
     assert len(problem) < 200
 
 
 def test_a_duplicate_that_comes_by_an_alias_is_told() -> None:
-    """When an alias repeats an id, the problem is told at the alias, and names the first place."""
+    """An id repeated by an alias is reported at the alias, with the position of the first occurrence."""
     found = problems(
         write("x-a: &a [{id: 7, date: 2016-01-01, amount: 1}]\nclients: [{id: 1, credits: *a}, {id: 2, credits: *a}]")
     )
@@ -596,7 +596,7 @@ def test_a_duplicate_that_comes_by_an_alias_is_told() -> None:
 
 
 def test_everything_wrong_is_told_at_once() -> None:
-    """All problems of all files are told in one go, also those before broken YAML."""
+    """All problems in all files are reported together, including those before a YAML syntax error."""
     first, expected, _ = places("▸clientz: 1\ncredentials:\n- ▸{}\nclients:\n- id: ▸0\nadmins: [▸x, 1, ▸y]\nx-a: a▸: b")
     found = problems(write(first), "missing.yaml", write("clients:\n- {id: 0, ids: 0}", "last.yaml"))
     assert {problem.split(": ")[0] for problem in found} == {
@@ -609,7 +609,7 @@ def test_everything_wrong_is_told_at_once() -> None:
 
 
 def test_problems_stand_in_the_order_of_the_paths() -> None:
-    """The problems of the file that was named first come first."""
+    """Problems are reported in the order in which the files were given."""
     found = problems(write("clients: 1", "b.yaml"), write("admins: 1", "a.yaml"), "0.yaml")
     assert [problem.split(":")[0] for problem in found] == ["b.yaml", "a.yaml", "0.yaml"]
 
@@ -637,7 +637,7 @@ ENCODED: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize(("content", "place"), ENCODED.values(), ids=ENCODED.keys())
 def test_bytes_that_are_no_text(content: bytes, place: str) -> None:
-    """Bytes that are not UTF-8 and characters that YAML forbids are told with their place, in characters."""
+    """Invalid UTF-8 and characters that YAML forbids are reported with their position, counted in characters."""
     [problem] = problems(write(content))
     assert problem.startswith(f"f.yaml:{place}: ")
     assert problem.isprintable()
@@ -646,7 +646,7 @@ def test_bytes_that_are_no_text(content: bytes, place: str) -> None:
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["bare", "with a mark"])
 def test_line_endings_and_byte_order_marks(ending: str, mark: str) -> None:
-    """Any line ending and a byte order mark are no part of the texts or of the places."""
+    """Line endings and byte order marks affect neither texts nor positions."""
     text = (mark + ISSUE_EXAMPLE).replace("\n", ending)
     assert load(text).clients == load(ISSUE_EXAMPLE).clients
     wrong, expected, _ = places("▸c: 1\nclients:\n- {id: 1, credits: [▸a]}\n- id: ▸b\n")
@@ -656,7 +656,7 @@ def test_line_endings_and_byte_order_marks(ending: str, mark: str) -> None:
 
 @pytest.mark.parametrize("before", ["é", "😀", "e\u0301", "中文", "\t", "\u200b"])
 def test_columns_are_counted_in_characters(before: str) -> None:
-    """A column is a number of characters, not of bytes, UTF-16 units or cells of a screen."""
+    """Columns are counted in characters, not in bytes, UTF-16 code units or terminal cells."""
     text, expected, _ = places(f"clients: [{{id: ▸0, ▸'{before}': 1}}, ▸'{before}', {{id: ▸x}}]")
     assert [problem.split(": ")[0] for problem in problems(write(text))] == expected
 
@@ -689,7 +689,7 @@ ESCAPES = {
 
 @pytest.mark.parametrize("content", ESCAPES.values(), ids=ESCAPES.keys())
 def test_broken_yaml_is_one_problem(content: str) -> None:
-    """Where the YAML itself is broken, one problem tells so, at a place inside the file."""
+    """A YAML syntax error is reported as one problem, at a position inside the file."""
     [problem] = problems(write(content))
     [(line, column)] = re.findall(r"^f\.yaml:(\d+):(\d+): (?=\S)", problem)
     lines = content.split("\n")
@@ -700,7 +700,7 @@ def test_broken_yaml_is_one_problem(content: str) -> None:
     assert "is not UTF-8" not in problem
 
 
-# Hostile files: refused after little work and in little memory.
+# Hostile files: refused with little work and memory.
 
 
 def nested(depth: int, opening: str, closing: str = "") -> str:
@@ -734,7 +734,7 @@ BOMBS = {
 
 
 def work(function: Callable[[], Any]) -> int:
-    """Count the calls that a function makes, which a machine's speed does not change."""
+    """Count the function calls that a function makes, a measure that does not depend on the speed of the machine."""
     profile = cProfile.Profile()
     profile.runcall(function)
     return sum(entry.callcount for entry in profile.getstats())
@@ -750,7 +750,7 @@ def refuse(path: str) -> list[str]:
 
 @pytest.mark.parametrize("content", BOMBS.values(), ids=BOMBS.keys())
 def test_a_hostile_file_is_refused_after_little_work(content: str) -> None:
-    """A file that would expand or nest without bound is refused, with few words, for little work and memory."""
+    """Excessive expansion or nesting is refused with a short message, and costs little work and memory."""
     path = write(content)
     assert work(lambda: refuse(path)) < 3_000_000
     tracemalloc.start()
@@ -764,7 +764,7 @@ def test_a_hostile_file_is_refused_after_little_work(content: str) -> None:
 
 
 def test_padding_does_not_buy_expansion() -> None:
-    """In a file that is mostly padding, aliases do not cost many times what an honest file of its size costs."""
+    """Padding a file does not raise the expansion limit: it costs little more than a regular file of that size."""
     entry = "{date: 2016-01-01, amount: 1}"
     honest = write("clients:\n- id: 1\n  credits:\n" + f"  - {entry}\n" * 2_000, "honest.yaml")
     hostile = write(
@@ -773,7 +773,7 @@ def test_padding_does_not_buy_expansion() -> None:
         "hostile.yaml",
     )
     assert os.path.getsize(hostile) < 1.5 * os.path.getsize(honest)
-    allowance = 1_000_000  # some expansion is fine in a file of any size
+    allowance = 1_000_000  # some expansion is allowed in a file of any size
     assert work(lambda: refuse(hostile)) < 10 * work(lambda: load_fixtures(honest)) + allowance
 
 
@@ -794,13 +794,13 @@ MANY: dict[str, Callable[[int], str]] = {
 
 @pytest.mark.parametrize("content", MANY.values(), ids=MANY.keys())
 def test_work_grows_with_the_file(content: Callable[[int], str]) -> None:
-    """A file twice as long costs at most about twice the work, whatever is wrong in it."""
+    """Work grows linearly with the size of an invalid file, whatever the kind of problem."""
     few, many = (write(content(number), f"{number}.yaml") for number in (500, 1_000))
     assert work(lambda: refuse(many)) < 2.2 * work(lambda: refuse(few)) + 1_000
 
 
 def test_aliases_that_repeat_a_little_are_fine() -> None:
-    """Two hundred clients may share one log of a hundred credits."""
+    """Moderate expansion is accepted: two hundred clients may share a log of a hundred credits."""
     entries = ", ".join(["{date: 2016-01-01, amount: 1}"] * 100)
     lines = "".join(f"- {{id: {n}, credits: *a}}\n" for n in range(1, 201))
     ledger = load(f"x-a: &a [{entries}]\nclients:\n{lines}")
@@ -870,13 +870,13 @@ BADLY_WRITTEN = {
 
 @pytest.mark.parametrize("content", BADLY_WRITTEN.values(), ids=BADLY_WRITTEN.keys())
 def test_a_badly_written_secret_is_not_shown(content: str) -> None:
-    """No message repeats a secret, however badly it is written."""
+    """Messages never include a secret, however it is misspelt or misplaced."""
     found = problems(write(content.replace("%s", HUNTER)))
     assert HUNTER not in "\n".join(found)
 
 
 def test_two_equal_names_do_not_show_their_secrets() -> None:
-    """A name that two files give is told with both places and without either secret."""
+    """A duplicate identifier in two files is reported with both positions and neither secret."""
     entry = f"credentials: [{{identifier: a, secret: {HUNTER}}}]"
     [problem] = problems(write(entry, "a.yaml"), write(entry, "b.yaml"))
     assert problem.startswith("b.yaml:1:28: ")
@@ -888,7 +888,7 @@ def test_two_equal_names_do_not_show_their_secrets() -> None:
 
 
 def test_several_files_make_one_ledger() -> None:
-    """Every section of every file counts; lists are put one behind the other in the order of the paths."""
+    """Several files are combined section by section; lists are concatenated in the order of the paths."""
     paths = [
         write(
             f"clients: [{{id: {n}}}]\ncredentials: [{{identifier: a{n}, secret: b}}]\n"
@@ -906,7 +906,7 @@ def test_several_files_make_one_ledger() -> None:
 
 
 def test_duplicates_in_two_files() -> None:
-    """An id that another file gave is told with the place of the first, in that file."""
+    """An id already used in another file is reported with its first position, in that file."""
     entry = "clients:\n- id: 7\n  credits: [{id: 3, date: 2016-01-01, amount: 1}]"
     client, credit = problems(write(entry, "a.yaml"), write(f"\n{entry}", "b.yaml"))
     assert client.startswith("b.yaml:3:7: ")
@@ -916,7 +916,7 @@ def test_duplicates_in_two_files() -> None:
 
 
 def test_access_rules_stand_once() -> None:
-    """Access rules in two files are told, with the place of the first."""
+    """Access rules in a second file are reported, with the position of the first."""
     rules = "access: {key: a}"
     [problem] = problems(write(rules, "a.yaml"), write(rules, "b.yaml"))
     assert problem.startswith("b.yaml:1:")
@@ -924,7 +924,7 @@ def test_access_rules_stand_once() -> None:
 
 
 def test_a_folder_is_read_in_the_order_of_its_names() -> None:
-    """A folder stands for its *.yaml, *.yml and *.json files in the order of their names, without subfolders and hidden files."""
+    """A folder's *.yaml, *.yml and *.json files are read by name; subfolders and hidden files are skipped."""
     for id, name in enumerate(["b.yml", "a.yaml", "c.json", "10.yaml", "9.yml", "B.yaml"], 1):
         write(f'{{"clients": [{{"id": {id}}}]}}', f"folder/{name}")
     for name in ("sub/x.yaml", "notes.txt", "a.yaml.bak", ".a.yaml", "json", "yaml", "dir.yaml/x.yaml"):
@@ -947,7 +947,7 @@ GIVEN: dict[str, Callable[[pathlib.Path], str | os.PathLike[str]]] = {
 def test_a_path_is_told_as_it_was_given(
     given: Callable[[pathlib.Path], str | os.PathLike[str]], tmp_path: pathlib.Path
 ) -> None:
-    """Problems name a file as it was named: relative, absolute or a pathlib path."""
+    """Problems show the path as it was given: relative, absolute or as a pathlib path."""
     path = given(tmp_path)
     write("clients: 1", "folder/f.yaml")
     with pytest.raises(FixtureError) as caught:
@@ -959,7 +959,7 @@ def test_a_path_is_told_as_it_was_given(
 
 @pytest.mark.parametrize("folder", ["folder", "folder/", "./folder"])
 def test_a_file_of_a_folder_is_told_with_the_folder(folder: str) -> None:
-    """Problems in a folder's file name it below the folder as that was given."""
+    """Problems in a folder show the path of the file, starting with the folder as it was given."""
     write("clients: 1", "folder/f.yaml")
     [problem] = problems(folder)
     assert problem.startswith(os.path.join(folder, "f.yaml") + ":1:10: ")
@@ -978,7 +978,7 @@ UNREADABLE = {
 
 @pytest.mark.parametrize(("path", "words"), UNREADABLE.items(), ids=range(len(UNREADABLE)))
 def test_what_cannot_be_read(path: str, words: str) -> None:
-    """A missing file, a folder without YAML and whatever cannot be read is one problem at 1:1, and hides no other."""
+    """A missing or unreadable file, or a folder without fixtures, is one problem at 1:1 and hides no other problem."""
     write("clients: 1", "wrong.yaml")
     write("", "empty/notes.txt")
     write("", "file")
@@ -990,7 +990,7 @@ def test_what_cannot_be_read(path: str, words: str) -> None:
 
 
 def test_a_link_to_nowhere_or_in_a_circle_is_told(tmp_path: pathlib.Path) -> None:
-    """Links in a folder that lead nowhere are problems of the files they are named as."""
+    """A dangling or circular symbolic link in a folder is reported under its own name."""
     try:
         (tmp_path / "a.yaml").symlink_to("nowhere")
         (tmp_path / "b.yaml").symlink_to("b.yaml")
@@ -1003,7 +1003,7 @@ def test_a_link_to_nowhere_or_in_a_circle_is_told(tmp_path: pathlib.Path) -> Non
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
 def test_pipes() -> None:
-    """A named pipe is read to its end; one that nobody writes to is told at once."""
+    """A named pipe is read to its end; one without a writer is reported at once."""
     os.mkfifo("pipe")
     [problem] = problems("pipe")
     assert problem.startswith("pipe:1:1: ")
@@ -1020,7 +1020,7 @@ def test_pipes() -> None:
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="needs permissions that bind us")
 @pytest.mark.parametrize("name", ["folder", "folder/f.yaml"])
 def test_permission_denied_is_told(name: str) -> None:
-    """A file or folder that may not be read is a problem that says so."""
+    """A file or folder without read permission is reported as such."""
     write("clients: []", "folder/f.yaml")
     path = pathlib.Path(name)
     path.chmod(0)
@@ -1035,7 +1035,7 @@ def test_permission_denied_is_told(name: str) -> None:
 @pytest.mark.parametrize("again", ["f.yaml", "./f.yaml", "."])
 @pytest.mark.parametrize("content", ["clients: [{id: 1}]", "answers: [{action: a, result: {}}]"])
 def test_a_file_named_twice_is_told(content: str, again: str) -> None:
-    """The same file, named twice or once more by its folder, is told as such and not as clashes of all its ids."""
+    """A file that is given twice, directly or by its folder, is one problem rather than a list of duplicate ids."""
     write(content)
     [problem] = problems("f.yaml", again)
     assert problem.startswith((os.path.join(again, "f.yaml") if again == "." else again) + ":1:1: ")
@@ -1043,13 +1043,13 @@ def test_a_file_named_twice_is_told(content: str, again: str) -> None:
 
 
 def test_wrong_content_of_a_file_named_twice_is_told_once() -> None:
-    """What is wrong in a file is not told again when the file is named again."""
+    """Problems in a file that is given twice are reported once."""
     write("clients: 1")
     assert {problem.split(": ")[0] for problem in problems("f.yaml", "f.yaml")} == {"f.yaml:1:10", "f.yaml:1:1"}
 
 
 def test_the_error_carries_the_problems() -> None:
-    """The text of the error is one line for each problem, and the error survives pickling, as under pytest-xdist."""
+    """The text of the error has one line per problem, and the error can be pickled, as pytest-xdist does."""
     write("clients: [{id: 0}, {id: x}]\nadmins: 1")
     with pytest.raises(FixtureError) as caught:
         load_fixtures("f.yaml")
@@ -1064,7 +1064,7 @@ def test_the_error_carries_the_problems() -> None:
 
 
 def page(action: str) -> str:
-    """Write a page in the form of the API reference."""
+    """Write a page in the format of the API reference."""
     return f"""+++
 title = "{action}"
 toc = true
@@ -1096,7 +1096,7 @@ Do {action}
 
 
 def test_pages_of_a_folder() -> None:
-    """Pages are read beside fixture files; a folder of pages is one source, and other Markdown is passed over."""
+    """Pages are read next to fixture files; a folder of pages is one source, and other Markdown files are skipped."""
     for action in ("GetOne", "GetTwo"):
         write(page(action), f"docs/{action.lower()}.md")
     write("# Read me", "docs/README.md")
@@ -1109,7 +1109,7 @@ def test_pages_of_a_folder() -> None:
 
 
 def test_wrong_pages() -> None:
-    """Markdown that is named and no page, an action on two pages, and a folder of other Markdown are told."""
+    """Markdown that is not a page, a folder without pages, and an action with two pages are reported."""
     write("# Read me", "docs/README.md")
     write(page("GetOne"), "one.md")
     write(page("GetOne"), "two.md")
@@ -1118,11 +1118,11 @@ def test_wrong_pages() -> None:
     assert "one.md" in found[2]
 
 
-# The files that come along.
+# The bundled files.
 
 
 def test_without_a_path_it_is_the_documented_example() -> None:
-    """Without a path, the ledger is the documented example."""
+    """Without a path, the documented example is loaded."""
     assert (
         load_fixtures().clients
         == load_fixtures(FIXTURES / "documented.yaml").clients
@@ -1131,7 +1131,7 @@ def test_without_a_path_it_is_the_documented_example() -> None:
 
 
 def test_the_example_files_load_together() -> None:
-    """All files that come along can be served together, and each alone."""
+    """The bundled files can be loaded together, and each on its own."""
     files = sorted(FIXTURES.rglob("*.yaml"))
     assert len(files) >= 3
     assert all(load_fixtures(file) for file in files)
@@ -1146,7 +1146,7 @@ def test_the_example_files_load_together() -> None:
 
 @pytest.fixture
 def ask() -> Iterator[Callable[..., dict[str, Any]]]:
-    """Ask a server that serves the folder of fixtures, in the live profile."""
+    """Send a request to a server that serves the fixtures folder with the live profile."""
     with MockServer(load_fixtures(FIXTURES), profile="live") as server:
 
         def ask(action: str, **params: object) -> dict[str, Any]:
@@ -1169,7 +1169,7 @@ def post(server: MockServer, **params: object) -> tuple[int, str]:
 
 
 def test_the_folder_of_fixtures_answers_a_plain_call() -> None:
-    """Served as a folder, the fixtures that come along give the documented answer to a call without credentials."""
+    """The bundled fixtures folder gives the documented answer to a call without credentials."""
     with MockServer(load_fixtures(FIXTURES)) as server:
         assert post(server, action="GetCredits", clientid=1, responsetype="json") == (
             200,
@@ -1178,7 +1178,7 @@ def test_the_folder_of_fixtures_answers_a_plain_call() -> None:
 
 
 def test_the_example_clients(ask: Callable[..., dict[str, Any]]) -> None:
-    """The example clients show merge keys, defaults, an empty log, a shared log and an id of one's own."""
+    """The example clients show merge keys, defaults, an empty log, a shared log and an explicit id."""
 
     def log(clientid: int) -> list[list[str]]:
         credits = ask("GetCredits", clientid=clientid)["credits"]["credit"]
@@ -1197,7 +1197,7 @@ def test_the_example_clients(ask: Callable[..., dict[str, Any]]) -> None:
 
 
 def test_the_example_answers(ask: Callable[..., dict[str, Any]]) -> None:
-    """The example answers show a choice by parameter, numbers, a list, and the admins that AddCredit knows."""
+    """The example answers show a choice by parameter, numbers, a list, and the admin ids accepted by AddCredit."""
     assert ask("GetClientsDetails", clientid=10)["client"] == {
         "id": 10,
         "firstname": "Ada",
@@ -1215,7 +1215,7 @@ def test_the_example_answers(ask: Callable[..., dict[str, Any]]) -> None:
 
 
 def test_the_example_credentials() -> None:
-    """With the example credentials, calls without them are refused, and one identifier may only read."""
+    """With the example credentials, a call without credentials is refused, and one identifier is read-only."""
     with MockServer(load_fixtures(FIXTURES, FIXTURES / "locked")) as server:
         call = {"clientid": 1, "description": "x", "amount": "1.00", "responsetype": "json"}
         readonly = {"identifier": "readonly", "secret": "*looks like an alias, so it needs quotes".replace(" ", "%20")}
@@ -1241,7 +1241,7 @@ def check(*paths: str, encoding: str = "utf-8") -> tuple[int, str, str]:
 
 
 def test_check_tells_every_problem() -> None:
-    """`check` ends with exit code 1 after the lines of every problem, those that the library tells."""
+    """`check` prints the same problems as the library, and exits with code 1."""
     write("clients: [{id: 0}]\nadmins: [x, *y]\nΩ: 1", "a.yaml")
     write("clients: ]", "b.yaml")
     code, out, err = check("a.yaml", "missing.yaml", "b.yaml")
@@ -1252,7 +1252,7 @@ def test_check_tells_every_problem() -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
 def test_check_writes_to_any_terminal(encoding: str) -> None:
-    """A character that the terminal's encoding lacks does not keep `check` from telling the problem."""
+    """`check` reports a problem even if the terminal's encoding lacks one of its characters."""
     code, out, err = check(write("Ω😀: 1"), encoding=encoding)
     assert (code, err) == (1, "")
     assert out.startswith("f.yaml:1:1: ")
@@ -1285,7 +1285,7 @@ def load_all(paths: list[str], *, pure: bool) -> list[str | list[list[Any]]]:
     command, sent = [sys.executable, "-c", LOAD_ALL], json.dumps([pure, *paths])
     done = subprocess.run(command, input=sent, capture_output=True, text=True, timeout=120, check=True)
     results: list[str | list[list[Any]]] = json.loads(done.stdout)
-    # What is no YAML the two parsers of PyYAML tell each in its own words, a column apart.
+    # PyYAML's two parsers report syntax errors in different words and one column apart.
     for problem in (problem for result in results if isinstance(result, list) for problem in result):
         if "this is not YAML" in problem[3]:
             problem[2:] = ["this is not YAML"]
@@ -1294,7 +1294,7 @@ def load_all(paths: list[str], *, pure: bool) -> list[str | list[list[Any]]]:
 
 @pytest.mark.skipif(not yaml.__with_libyaml__, reason="needs PyYAML's C extension to compare with")
 def test_without_the_c_extension_the_results_are_the_same() -> None:
-    """PyYAML's Python parser leads to the same ledgers, problems and places as its C parser."""
+    """PyYAML's Python and C parsers give the same ledgers, problems and positions."""
     contents: list[str | bytes] = [
         ISSUE_EXAMPLE,
         *(places(marked)[0] for _, marked in wrong()),
@@ -1315,7 +1315,7 @@ def test_without_the_c_extension_the_results_are_the_same() -> None:
 
 
 def test_problems_before_broken_yaml_are_told() -> None:
-    """What is wrong before the YAML breaks off is told as well, in the entry that breaks off, too."""
+    """Problems before a YAML syntax error are reported, including those in the entry with the error."""
     text = "clients:\n- id: 010\n  credits:\n  - {date: 2016-02-30, amount: nan}\n  - {date: 2016-01-01, amount: '1\n"
     places = [line.split(": ")[0] for line in problems(write(text))]
     assert places[:3] == ["f.yaml:2:7", "f.yaml:4:12", "f.yaml:4:32"]
