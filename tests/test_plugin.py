@@ -1,4 +1,4 @@
-"""Isolation, arranging and asserting with the fixtures ``whmcs_mock`` and ``whmcs_mock_server``."""
+"""The fixtures ``whmcs_mock`` and ``whmcs_mock_server``: isolation, arranging and asserting."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.whmcs_mock(fixtures=LEDGER)
 
 
 def call(mock: WhmcsMock, action: str = "GetCredits", **params: object) -> dict[str, str]:
-    """Call an action with the credentials that the mock names."""
+    """Call an action with the mock's credentials."""
     answer = ask(mock.url, action, **{"identifier": mock.identifier, "secret": mock.secret, **params})
     body: dict[str, str] = answer.json()
     return body
@@ -54,7 +54,7 @@ def call(mock: WhmcsMock, action: str = "GetCredits", **params: object) -> dict[
 
 
 def test_isolation(pytester: pytest.Pytester) -> None:
-    """Each test finds everything as the fixtures say, whatever the test before it did."""
+    """Each test starts with the state of the fixture files, whatever the previous test did."""
     pytester.makefile(".yaml", extra="clients: [{id: 30}]")
     pytester.makepyfile("""
         import pytest
@@ -101,14 +101,14 @@ def test_isolation(pytester: pytest.Pytester) -> None:
 
 
 def test_reset_is_constant() -> None:
-    """A reset takes the same time for ten clients and for a hundred thousand."""
+    """The duration of a reset does not depend on the number of clients."""
     few, many = (MockServer(Ledger([Client(id) for id in range(1, count + 1)])) for count in (10, 100_000))
     times = [min(timeit.repeat(server.reset, number=20, repeat=9)) for server in (few, many)]
     assert times[1] < 5 * times[0]
 
 
 def test_marked_files_are_read_once(pytester: pytest.Pytester) -> None:
-    """A file that many tests are marked with is read for the first of them only."""
+    """A file in the marker of several tests is read only once."""
     pytester.makefile(".yaml", extra="clients: [{id: 30}]")
     pytester.makepyfile("""
         import sys
@@ -129,7 +129,7 @@ def test_marked_files_are_read_once(pytester: pytest.Pytester) -> None:
 
 
 def test_ways_of_testing(pytester: pytest.Pytester) -> None:
-    """The fixtures work in test classes, in unittest's, in coroutines, and below fixtures of every scope."""
+    """The fixtures work in plain and unittest classes, in coroutines, and in fixtures of every scope."""
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
     pytester.makepyfile("""
         import unittest
@@ -201,7 +201,7 @@ def test_ways_of_testing(pytester: pytest.Pytester) -> None:
 
 
 def test_xdist(pytester: pytest.Pytester) -> None:
-    """Each worker of pytest-xdist has a server of its own."""
+    """Each pytest-xdist worker has its own server."""
     pytester.makepyfile("""
         import os
         from pathlib import Path
@@ -226,7 +226,7 @@ def test_xdist(pytester: pytest.Pytester) -> None:
 
 
 def test_add_client(whmcs_mock: WhmcsMock) -> None:
-    """An added client is answered at once, with the credits it was given in their order."""
+    """An added client is available at once, with its credits in the given order."""
     client = whmcs_mock.add_client(
         8, credits=[Credit(90, "2020-02-29", "ready", "1.00"), {"amount": "2.50", "date": "2020-03-01", "relid": 5}]
     )
@@ -237,7 +237,7 @@ def test_add_client(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_add_credit(whmcs_mock: WhmcsMock) -> None:
-    """An added credit takes the next free id, and today for its date when none is given."""
+    """An added credit gets the next free id, and today's date by default."""
     first = whmcs_mock.add_credit(7, amount="12.50")
     second = whmcs_mock.add_credit(7, amount=-3, description="used", date=date(2024, 2, 29), relid=4)
     assert (first.id, first.amount, first.description, first.relid) == (5, Decimal("12.50"), "", 0)
@@ -261,7 +261,7 @@ def test_add_credit(whmcs_mock: WhmcsMock) -> None:
     ids=str,
 )
 def test_wrong_credit(whmcs_mock: WhmcsMock, arguments: dict[str, Any]) -> None:
-    """A credit that could not stand in a fixture file is refused, and leaves nothing behind."""
+    """A credit that would be invalid in a fixture file is refused, and nothing is added."""
     with pytest.raises(ValueError, match=r"amount|date|relid"):
         whmcs_mock.add_credit(7, **arguments)
     with pytest.raises(ValueError, match=r"amount|date|relid"):
@@ -272,7 +272,7 @@ def test_wrong_credit(whmcs_mock: WhmcsMock, arguments: dict[str, Any]) -> None:
 
 
 def test_wrong_types(whmcs_mock: WhmcsMock) -> None:
-    """A description that is none is refused, and an id as text is the same id."""
+    """A description of the wrong type is refused; a client id may be given as text."""
     add_client: Callable[..., object] = whmcs_mock.add_client
     add_credit: Callable[..., object] = whmcs_mock.add_credit
     add_client("9")
@@ -285,7 +285,7 @@ def test_wrong_types(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_taken_ids(whmcs_mock: WhmcsMock) -> None:
-    """An id that is taken is refused, and nothing changes."""
+    """An id that is already in use is refused, and nothing changes."""
     with pytest.raises(ValueError, match="client 7"):
         whmcs_mock.add_client(7)
     with pytest.raises(ValueError, match="credit 4"):
@@ -294,7 +294,7 @@ def test_taken_ids(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_remove_client(whmcs_mock: WhmcsMock) -> None:
-    """A removed client is unknown to the API until it is added again."""
+    """The API does not know a removed client until it is added again."""
     whmcs_mock.remove_client(1)
     assert call(whmcs_mock, clientid=1)["message"] == "Client ID Not Found"
     whmcs_mock.add_client(1)
@@ -302,7 +302,7 @@ def test_remove_client(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_ids_as_text(whmcs_mock: WhmcsMock) -> None:
-    """An id may be given as text, as it comes out of an answer; what is no id is said to be an integer."""
+    """An id may be given as text, as in an answer; an invalid id is refused with a message that says what an id is."""
     mock: Any = whmcs_mock
     mock.add_credit("7", amount="1.00")
     assert (mock.client("7").id, mock.balance("7"), len(mock.credits("7"))) == (7, 1, 1)
@@ -315,7 +315,7 @@ def test_ids_as_text(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_unknown_client(whmcs_mock: WhmcsMock) -> None:
-    """Whatever is asked of an unknown client names it and the way out."""
+    """The error for an unknown client names the client and shows how to add it."""
     for ask_for in (whmcs_mock.client, whmcs_mock.credits, whmcs_mock.balance, whmcs_mock.remove_client):
         with pytest.raises(LookupError, match=r"no client 99; .*add_client\(99\)"):
             ask_for(99)
@@ -324,7 +324,7 @@ def test_unknown_client(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_load(whmcs_mock: WhmcsMock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loaded files add to what there is, and count their credits on from it."""
+    """Loaded files are added to the existing data, and credits without an id continue its numbering."""
     (tmp_path / "extra.yaml").write_text("""
         clients: [{id: 20, credits: [{date: 2020-01-01, amount: 3.00}]}]
         answers: [{action: GetInvoices, result: {invoices: none}}]
@@ -343,7 +343,7 @@ def test_load(whmcs_mock: WhmcsMock, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_ids_of_a_ledger() -> None:
-    """In a ledger that is made in Python, too, an id of a client or a credit is used once."""
+    """A ledger built in Python refuses duplicate client and credit ids."""
     credit = Credit(1, "2016-01-01", "", "1.00")
     with pytest.raises(ValueError, match="client 1 is already defined"):
         Ledger([Client(1), Client(1)])
@@ -352,12 +352,12 @@ def test_ids_of_a_ledger() -> None:
 
 
 def test_ledger_of_an_iterator() -> None:
-    """A ledger takes its clients from any iterable, once."""
-    assert Ledger(iter([Client(1)])).clients == (Client(1),)  # type: ignore[arg-type]  # no sequence, but it is read
+    """A ledger accepts any iterable of clients, including an iterator."""
+    assert Ledger(iter([Client(1)])).clients == (Client(1),)  # type: ignore[arg-type]  # not a sequence, but accepted
 
 
 def test_values_are_copied() -> None:
-    """A ledger can be pickled, as for a process of its own, and a rule does not change with what it was made of."""
+    """A ledger can be pickled, and a rule is not affected by later changes to its arguments."""
     params = {"clientid": "1"}
     rule = FaultRule("slow", params=params)
     ledger = Ledger([Client(1)], answers=[CannedAnswer("GetInvoices")], faults=[rule])
@@ -367,14 +367,14 @@ def test_values_are_copied() -> None:
 
 
 def test_load_access(whmcs_mock: WhmcsMock, tmp_path: Path) -> None:
-    """Access rules of a loaded file apply: a call from another address is refused."""
+    """Access rules of a loaded file are applied: a call from another address is refused."""
     (tmp_path / "access.yaml").write_text("access: {addresses: [192.0.2.1]}")
     whmcs_mock.load(tmp_path / "access.yaml")
     assert call(whmcs_mock, clientid=1)["message"] == "Invalid IP 127.0.0.1"
 
 
 def test_listing(whmcs_mock: WhmcsMock) -> None:
-    """The clients that are listed are those of the fixtures and the added ones, without the removed ones."""
+    """The listed clients are those of the fixtures and the added ones, without the removed ones."""
 
     def listed() -> list[int]:
         clients = requests.get(f"{whmcs_mock.base_url}/_mock/clients", timeout=30).json()["clients"]
@@ -388,7 +388,7 @@ def test_listing(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_profile(whmcs_mock: WhmcsMock) -> None:
-    """The profile changes while the server runs; another name is refused with the two there are."""
+    """The profile can be changed while the server runs; an unknown name is refused with the two valid names."""
     assert call(whmcs_mock, clientid=1)["credits[credit][0][id]"] == "1"
     whmcs_mock.profile = "live"
     nested: Any = call(whmcs_mock, clientid=1)["credits"]
@@ -399,14 +399,14 @@ def test_profile(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_credentials(whmcs_mock: WhmcsMock) -> None:
-    """The identifier and secret are ones that the server accepts, for every action if there are such."""
+    """The server accepts the mock's identifier and secret, which allow every action if any credentials do."""
     assert (whmcs_mock.identifier, whmcs_mock.secret) == ("known", "sesame")
     assert call(whmcs_mock, "AddCredit", clientid=7, amount="1.00")["newbalance"] == "1.00"
     assert call(whmcs_mock, identifier="another", clientid=7)["message"] == "Authentication Failed"
 
 
 def test_action(whmcs_mock: WhmcsMock) -> None:
-    """A function answers an action, with what it returns or with the error it raises."""
+    """A function can answer an action, with its return value or with the error that it raises."""
 
     @whmcs_mock.action("GetInvoice")
     def invoice(params: Mapping[str, str]) -> dict[str, object]:
@@ -419,7 +419,7 @@ def test_action(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_broken_action(whmcs_mock: WhmcsMock) -> None:
-    """What goes wrong in a function that answers an action is told in the report, at the function's own line."""
+    """An error in a function that answers an action is reported with the line in that function."""
     answers: dict[str, Callable[[], Any]] = {"Raises": lambda: int("seven"), "Returns": lambda: "a text"}
     for name, answer in answers.items():
         whmcs_mock.action(name)(lambda _, answer=answer: answer())
@@ -435,17 +435,17 @@ def test_broken_action(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_action_without_a_name(whmcs_mock: WhmcsMock) -> None:
-    """A function given to ``action`` in place of a name is a TypeError that shows what to write."""
+    """Using ``action`` without a name raises a TypeError that shows the correct form."""
     action: Any = whmcs_mock.action
     with pytest.raises(TypeError, match=r'write @action\("GetInvoice"\), not @action'):
 
-        @action  # type: ignore[untyped-decorator]  # that it is wrong is the test
+        @action  # type: ignore[untyped-decorator]  # wrong on purpose
         def invoice(_params: Mapping[str, str]) -> dict[str, object]:
             return {}
 
 
 def test_reset_and_clear_calls(whmcs_mock: WhmcsMock) -> None:
-    """``clear_calls`` forgets the calls alone; ``reset`` restores the fixtures and the test's profile, too."""
+    """``clear_calls`` removes only the calls; ``reset`` also restores the fixtures and the test's profile."""
     whmcs_mock.profile = "live"
     whmcs_mock.action("GetInvoice")(lambda _: {})
     whmcs_mock.add_client(8)
@@ -465,7 +465,7 @@ def test_reset_and_clear_calls(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_call(whmcs_mock: WhmcsMock) -> None:
-    """A call tells what was asked, what was answered and why, and shows no secret."""
+    """A call records the request, the answer and the reason for it, and shows no secret."""
     call(whmcs_mock, clientid="01")
     call(whmcs_mock, clientid=2)
     found, missed = whmcs_mock.calls
@@ -483,7 +483,7 @@ def test_call(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_calls_to(whmcs_mock: WhmcsMock) -> None:
-    """Calls are found by their action in any case, a clientid as the number it is, other parameters as text."""
+    """Calls are matched by action regardless of case, by clientid as a number, and by other parameters as text."""
     call(whmcs_mock, clientid="01", note="a")
     call(whmcs_mock, "getcredits", clientid="1.00")
     call(whmcs_mock, "AddCredit", clientid=1, amount="1.00")
@@ -495,7 +495,7 @@ def test_calls_to(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_assertions_that_hold(whmcs_mock: WhmcsMock) -> None:
-    """Assertions that hold return the calls they are about."""
+    """An assertion that passes returns the matching calls."""
     whmcs_mock.assert_not_called()
     call(whmcs_mock, clientid=1)
     call(whmcs_mock, clientid=7)
@@ -506,14 +506,14 @@ def test_assertions_that_hold(whmcs_mock: WhmcsMock) -> None:
 
 
 def failed(assertion: Callable[..., object], *args: Any, **params: Any) -> str:
-    """Return the message of an assertion that does not hold."""
+    """Return the message of an assertion that fails."""
     with pytest.raises(AssertionError) as caught:
         assertion(*args, **params)
     return str(caught.value)
 
 
 def test_assertions_that_fail(whmcs_mock: WhmcsMock) -> None:
-    """An assertion that fails lists what did arrive."""
+    """An assertion that fails lists the calls that were received."""
     assert whmcs_mock.url in failed(whmcs_mock.assert_called, "GetCredits")
     call(whmcs_mock, clientid=1, note="a")
     call(whmcs_mock, clientid=1)
@@ -542,14 +542,14 @@ def test_assertions_that_fail(whmcs_mock: WhmcsMock) -> None:
     ],
 )
 def test_nearest_miss(whmcs_mock: WhmcsMock, wanted: str, params: dict[str, Any], nearest: str) -> None:
-    """A failed assertion says by how much the call that came nearest missed."""
+    """A failed assertion shows how the closest call differs from the expected one."""
     call(whmcs_mock, clientid=1)
     call(whmcs_mock, "AddCredit", clientid=7, amount="1.00")
     assert nearest in failed(whmcs_mock.assert_called, wanted, **params)
 
 
 def test_assert_on_a_secret(whmcs_mock: WhmcsMock) -> None:
-    """An assertion compares a secret as it was sent, and never shows it."""
+    """An assertion can compare a secret, but never shows it."""
     call(whmcs_mock)
     assert whmcs_mock.assert_called_once("GetCredits", secret="sesame").params["secret"] == "***"
     message = failed(whmcs_mock.assert_called, "GetCredits", secret="another")
@@ -559,13 +559,13 @@ def test_assert_on_a_secret(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_ids_are_numbered_on(whmcs_mock: WhmcsMock) -> None:
-    """A credit of an added client without an id gets the number after the largest, wherever that stands."""
+    """A credit without an id in an added client gets the number after the largest id, even if that comes later."""
     client = whmcs_mock.add_client(70, credits=[{"amount": "1.00"}, {"id": 30, "amount": "2.00"}])
     assert [credit.id for credit in client.credits] == [31, 30]
 
 
 def test_wait_for_call(whmcs_mock: WhmcsMock) -> None:
-    """Waiting returns the calls of other threads one after the other."""
+    """``wait_for_call`` returns the calls made by other threads in order."""
 
     def work() -> None:
         call(whmcs_mock, clientid=7)
@@ -583,7 +583,7 @@ def test_wait_for_call(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_reset_within_a_test(whmcs_mock: WhmcsMock, whmcs_mock_server: MockServer) -> None:
-    """A server that a test resets stays the one that the mock of the test steers."""
+    """After a test resets the server with another ledger, its mock still controls that server."""
     whmcs_mock.add_client(8)
     ask(whmcs_mock.url)
     whmcs_mock_server.reset(Ledger([Client(3)]))
@@ -595,11 +595,11 @@ def test_reset_within_a_test(whmcs_mock: WhmcsMock, whmcs_mock_server: MockServe
     whmcs_mock.assert_called_once("GetCredits", clientid=3)
 
 
-# The habits of pytest-httpserver.
+# The API of pytest-httpserver.
 
 
 def test_httpserver_habits(whmcs_mock: WhmcsMock, whmcs_mock_server: MockServer) -> None:
-    """The server stubs other paths, and actions of the API, beside its own answers."""
+    """The server can stub other paths and API actions in addition to its own answers."""
     whmcs_mock_server.expect_request("/hook", method="POST", json={"a": 1}).respond_with_json({"ok": True})
     whmcs_mock_server.expect_oneshot_request("/once").respond_with_data("one")
     whmcs_mock_server.expect_request("/includes/api.php", query_string="v=2").respond_with_json({"stubbed": 1})
@@ -615,7 +615,7 @@ def test_httpserver_habits(whmcs_mock: WhmcsMock, whmcs_mock_server: MockServer)
 
 
 def test_stubbed_calls_are_shown(whmcs_mock: WhmcsMock, whmcs_mock_server: MockServer) -> None:
-    """A call to the API that an expectation answers is among the calls as well."""
+    """An API call that is answered by an expectation is recorded as well."""
     whmcs_mock_server.expect_request("/includes/api.php").respond_with_json({"result": "success"})
     ask(whmcs_mock.url, "GetInvoices", userid=3)
     assert whmcs_mock.assert_called_once("GetInvoices", userid=3).status == 200

@@ -1,4 +1,4 @@
-"""Configuring the plugin: sources and their order, fixtures to override, TLS, mistakes, and what it costs."""
+"""Configuration of the plugin: sources and their precedence, overridable fixtures, TLS, errors, and import cost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import socket
 import pytest
 from plugin_runs import SECRETS, run, shown
 
-#: Tests that write down what they are served, and send what a strict test may not.
+#: Tests that record the clients and profile they see, and make calls that fail a strict test.
 SEEING = """
 import json
 from pathlib import Path
@@ -68,7 +68,7 @@ def test_precedence(
     options: tuple[str, ...],
     expected: tuple[list[int], str, bool],
 ) -> None:
-    """A marker beats an option, that the environment, that the ini file, and that the default."""
+    """Configuration is taken from the marker, the command line, the environment, the ini file, then the default."""
     for id, name in enumerate(("two", "three", "four", "five"), 2):
         pytester.makefile(".yaml", **{name: f"clients: [{{id: {id}}}]"})
     pytester.makeini(ini)
@@ -83,7 +83,7 @@ def test_precedence(
 
 
 def test_several_paths(pytester: pytest.Pytester) -> None:
-    """Several files and folders make one ledger: options may be repeated, and the marker takes a list."""
+    """Several files and folders form one ledger: the option can be repeated, and the marker accepts a list."""
     (pytester.mkdir("folder") / "two.yaml").write_text("clients: [{id: 2}]")
     pytester.makefile(".yaml", one="clients: [{id: 1}]", three="clients: [{id: 3}]")
     pytester.makepyfile("""
@@ -108,7 +108,7 @@ def test_several_paths(pytester: pytest.Pytester) -> None:
 
 
 def test_paths_are_relative(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ini file's paths start from its folder, the marker's and ``load``'s from that of the test."""
+    """Paths in the ini file are relative to its folder; those in a marker or ``load`` to that of the test file."""
     sub = pytester.mkdir("sub")
     pytester.makeini("[pytest]\nwhmcs_mock_fixtures = sub/base.yaml")
     (sub / "base.yaml").write_text("clients: [{id: 1}]")
@@ -131,11 +131,11 @@ def test_marker(whmcs_mock):
     run(pytester, str(sub), f"--rootdir={pytester.path}", f"-c{pytester.path}/tox.ini").assert_outcomes(passed=2)
 
 
-# Fixtures to override.
+# Overridable fixtures.
 
 
 def test_overridden_fixtures(pytester: pytest.Pytester) -> None:
-    """``whmcs_mock_fixtures`` gives a path, several, or a ledger, and beats what is configured."""
+    """``whmcs_mock_fixtures`` returns a path, several paths or a ledger, and overrides the configuration."""
     pytester.makefile(".yaml", two="clients: [{id: 2}]", three="clients: [{id: 3}]")
     for name, given, ids in (
         ("path", "Path('two.yaml')", [2]),
@@ -203,7 +203,7 @@ def test_faults(whmcs_mock, authority):
 
 
 def test_tls(pytester: pytest.Pytester) -> None:
-    """With ``whmcs_mock_tls`` the server speaks https, and a client that trusts ``ca_path`` reaches it."""
+    """With ``whmcs_mock_tls`` the server uses https, and a client can verify it with ``ca_path``."""
     pytester.makeini("[pytest]\nwhmcs_mock_tls = true")
     pytester.makepyfile(
         TLS
@@ -219,7 +219,7 @@ def authority(whmcs_mock):
 
 
 def test_overridden_ssl_context(pytester: pytest.Pytester) -> None:
-    """The context of an overridden ``whmcs_mock_ssl_context`` is the server's, and ``ca_path`` says what it is not."""
+    """The server uses an overridden ``whmcs_mock_ssl_context``; ``ca_path`` then raises a LookupError."""
     pytester.makepyfile(
         TLS
         + """
@@ -251,7 +251,7 @@ def test_no_ca_path(whmcs_mock):
 
 
 def test_tls_without_trustme(pytester: pytest.Pytester) -> None:
-    """Without trustme, the way to get it is told instead of a traceback."""
+    """Without trustme, the error says how to install it, and has no traceback."""
     pytester.makeini("[pytest]\nwhmcs_mock_tls = true")
     pytester.makeconftest("import sys\nsys.modules['trustme'] = None")
     pytester.makepyfile("def test_tls(whmcs_mock): pass")
@@ -274,7 +274,7 @@ def test_tls_without_trustme(pytester: pytest.Pytester) -> None:
     ids=["arguments", "profile", "xdist"],
 )
 def test_wrong_marker(pytester: pytest.Pytester, mark: str, parts: list[str], options: list[str]) -> None:
-    """A marker with an argument or profile that does not exist is a usage error, which names the test and what does."""
+    """An unknown marker argument or profile is a usage error that names the test and the valid values."""
     pytester.makepyfile(
         test_marked=f"""
         import pytest
@@ -299,7 +299,7 @@ def test_wrong_marker(pytester: pytest.Pytester, mark: str, parts: list[str], op
 
 @pytest.mark.parametrize("mark", ["fixtures=7", "strict='no'"])
 def test_wrong_marker_value(pytester: pytest.Pytester, mark: str) -> None:
-    """A marker with a value of another kind is refused in a sentence, without a traceback through the plugin."""
+    """A marker value of the wrong type is refused with one sentence, without a traceback through the plugin."""
     pytester.makepyfile(
         test_marked=f"""
         import pytest
@@ -339,7 +339,7 @@ def test_wrong_marker_value(pytester: pytest.Pytester, mark: str) -> None:
 def test_wrong_values(
     pytester: pytest.Pytester, ini: str, environment: dict[str, str], options: tuple[str, ...], parts: list[str]
 ) -> None:
-    """A value that does not exist is a usage error, which names the place it stands in."""
+    """An invalid value is a usage error that names the option, variable or ini setting."""
     pytester.makeini(f"[pytest]\n{ini}")
     pytester.makepyfile("def test_one(whmcs_mock): pass")
     result = run(pytester, *options, environment=environment)
@@ -350,7 +350,7 @@ def test_wrong_values(
 
 
 def test_broken_fixtures(pytester: pytest.Pytester) -> None:
-    """Problems in fixture files are told once a test, with their places and without a traceback or a secret."""
+    """Problems in fixture files are reported once per test, with positions, and without a traceback or secrets."""
     pytester.makefile(
         ".yaml",
         base="clients:\n  - id: one\n  - {id: 2, credit: []}\n",
@@ -420,7 +420,7 @@ def test_where_a_wrong_path_is_from(
     source: str,
     looked: str,
 ) -> None:
-    """A path that leads nowhere is told with what named it, and where it was looked for."""
+    """The error for a missing path says which setting it comes from and where it was looked for."""
     pytester.makeini(f"[pytest]\n{ini}")
     (pytester.mkdir("sub") / "test_sub.py").write_text(f"import pytest\n{test}\ndef test_one(whmcs_mock): pass\n")
     text = shown(run(pytester, *options, environment=environment))
@@ -430,7 +430,7 @@ def test_where_a_wrong_path_is_from(
 
 
 def test_several_paths_in_the_environment(pytester: pytest.Pytester) -> None:
-    """The environment names paths as PATH does, and an empty one among them is none."""
+    """The environment variable lists paths as PATH does; empty entries are ignored."""
     pytester.makefile(".yaml", two="clients: [{id: 2}]", three="clients: [{id: 3}]")
     pytester.makepyfile("def test_one(whmcs_mock): assert whmcs_mock.client(2) and whmcs_mock.client(3)")
     paths = os.pathsep.join(["two.yaml", "", "three.yaml", ""])
@@ -451,7 +451,7 @@ def test_several_paths_in_the_environment(pytester: pytest.Pytester) -> None:
 def test_host_and_port(
     pytester: pytest.Pytester, ini: str, environment: dict[str, str], options: list[str], host: str, port: int
 ) -> None:
-    """The server listens on the host and port of the option, the environment or the ini file."""
+    """The server listens on the host and port given by the option, the environment or the ini file."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         free = taken.getsockname()[1]
     pytester.makeini(f"[pytest]\n{ini}".replace("FREE", str(free)))
@@ -471,7 +471,7 @@ def test_host_and_port(
 
 
 def test_port_that_is_taken(pytester: pytest.Pytester) -> None:
-    """A port that another program has is told in one sentence that says what to do."""
+    """A port that is already in use is reported in one sentence that says what to do."""
     pytester.makepyfile("def test_one(whmcs_mock): pass")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -483,11 +483,11 @@ def test_port_that_is_taken(pytester: pytest.Pytester) -> None:
         assert noise not in shown(result)
 
 
-# What it costs, and how it presents itself.
+# Import cost and help.
 
 
 def test_cost(pytester: pytest.Pytester) -> None:
-    """Installed but not used, the plugin imports nothing of the package beyond itself."""
+    """An unused plugin imports no other module of the package."""
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
     pytester.makeconftest("""
         import json
@@ -508,7 +508,7 @@ def test_cost(pytester: pytest.Pytester) -> None:
 
 
 def test_nothing_heavy(pytester: pytest.Pytester) -> None:
-    """Alone, the plugin brings neither werkzeug, ssl nor a thread into a run that does not use it."""
+    """An unused plugin imports no heavy module such as werkzeug, and starts no thread."""
     pytester.makepyfile("""
         import sys
         import threading
@@ -522,7 +522,7 @@ def test_nothing_heavy(pytester: pytest.Pytester) -> None:
 
 
 def test_help(pytester: pytest.Pytester) -> None:
-    """The options stand in their own group with the variables of the environment, the ini options with the others."""
+    """The options have their own group in the help, with their environment variables; ini options are listed, too."""
     help_ = shown(run(pytester, "--help"))
     group = help_.partition("whmcs-mock:")[2].partition("\n\n")[0]
     for kind in ("fixtures", "profile", "strict", "tls", "host", "port"):
@@ -532,7 +532,7 @@ def test_help(pytester: pytest.Pytester) -> None:
 
 
 def test_paths_of_options_do_not_follow_the_test(pytester: pytest.Pytester) -> None:
-    """A path given by option or environment is found from where pytest was started, wherever a test goes."""
+    """Paths in options and the environment are relative to where pytest was started, even if a test changes folder."""
     pytester.makefile(".yaml", nine="clients: [{id: 9}]")
     pytester.makepyfile("""
         def test_elsewhere(whmcs_mock, tmp_path, monkeypatch):

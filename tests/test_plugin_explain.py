@@ -1,4 +1,4 @@
-"""What the report of a failed test tells, what advice there is, and that no secret shows."""
+"""The report of a failed test, advice on calls, and the masking of secrets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.whmcs_mock(fixtures=LEDGER)
 
 SECTION = "WHMCS mock: calls in this test"
 
-#: A test that tells the server every secret there is, at right and at wrong places, and fails in each phase.
+#: Tests that send every secret, in correct and incorrect places, and fail in each phase.
 FAILING = """
 import hashlib
 
@@ -89,7 +89,7 @@ def test_passes(whmcs_mock):
 
 @pytest.mark.parametrize("style", ["short", "native", "no"])
 def test_section(pytester: pytest.Pytester, style: str) -> None:
-    """A failure is explained on the terminal, where that shows failures, and in junit XML, without any secret."""
+    """The terminal and the JUnit XML show the calls of each failed test, without any secret."""
     pytester.makefile(".yaml", secrets=SECRETS_YAML)
     pytester.makepyfile(test_failing=FAILING)
     result = run(pytester, f"--tb={style}", "--junit-xml=junit.xml", "-rA", "--show-capture=no")
@@ -111,7 +111,7 @@ def test_section(pytester: pytest.Pytester, style: str) -> None:
         assert secret not in shown(result)
 
 
-#: Places of a secret in a request: behind the path, in a body of some type, known to WHMCS or not.
+#: Requests with a secret in different places: path, content type and body, in forms that WHMCS reads or not.
 PLACES = {
     "form": ("", FORM, "action=GetCredits&secret=SECRET"),
     "upper case": ("", FORM, "action=GetCredits&Password=SECRET&PASSWORD2=SECRET"),
@@ -132,7 +132,7 @@ PLACES = {
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("secret", [SECRETS[0], "the-one-of-another-install"], ids=["known", "unknown"])
 def test_no_secret_shows(whmcs_mock: WhmcsMock, place: str, secret: str) -> None:
-    """A secret shows nowhere, wherever it came, and whether or not the fixtures know it."""
+    """A secret is never shown, wherever the request contains it, and whether or not the fixtures know it."""
     path, content_type, body = (part.replace("SECRET", secret) for part in PLACES[place])
     requests.post(whmcs_mock.url + path, data=body, headers={"Content-Type": content_type}, timeout=30)
     (call,) = whmcs_mock.calls
@@ -143,7 +143,7 @@ def test_no_secret_shows(whmcs_mock: WhmcsMock, place: str, secret: str) -> None
 
 
 def test_no_secret_in_problems(whmcs_mock: WhmcsMock) -> None:
-    """What a function of the test raises is reported without the secrets in it."""
+    """An exception raised by an action function is reported with its secrets masked."""
 
     @whmcs_mock.action("Boom")
     def boom(params: Mapping[str, str]) -> dict[str, str]:
@@ -162,7 +162,7 @@ FINE = {"action": "GetCredits", "clientid": "1", "responsetype": "json", "identi
 
 
 def post(mock: WhmcsMock, drop: tuple[str, ...] = (), **changed: str) -> tuple[str, ...]:
-    """Send the fine request with changes, and return the advice for it."""
+    """Send the FINE request with changes, and return the advice on it."""
     data = {key: value for key, value in {**FINE, **changed}.items() if key not in drop}
     requests.post(mock.url, data=data, timeout=30)
     return mock.calls[-1].advice
@@ -170,7 +170,7 @@ def post(mock: WhmcsMock, drop: tuple[str, ...] = (), **changed: str) -> tuple[s
 
 @pytest.mark.parametrize("kind", ["json", "xml", "nvp", "JSON"])
 def test_no_advice(whmcs_mock: WhmcsMock, kind: str) -> None:
-    """A request as WHMCS wants it needs no advice, whichever way it authenticates."""
+    """A valid request gets no advice, whichever way it authenticates."""
     md5 = hashlib.md5(SECRETS[1].encode()).hexdigest()
     assert post(whmcs_mock, responsetype=kind) == ()
     assert post(whmcs_mock, drop=("identifier", "secret"), username="known", password=SECRETS[0]) == ()
@@ -193,13 +193,13 @@ def test_no_advice(whmcs_mock: WhmcsMock, kind: str) -> None:
     ids=str,
 )
 def test_advice(whmcs_mock: WhmcsMock, drop: list[str], changed: dict[str, str], about: str) -> None:
-    """What a real WHMCS would treat otherwise is told in one piece of advice, in the report too."""
+    """A request that a real WHMCS would treat differently gets one piece of advice, which is also in the report."""
     (advice,) = post(whmcs_mock, tuple(drop), **changed)
     assert about in advice
     assert advice in whmcs_mock.report()
 
 
-#: Requests that no form of parameters tells, and what the advice is about.
+#: Arguments of requests that send parameters in the wrong place, and a word of the expected advice.
 MISPLACED: dict[str, tuple[dict[str, Any], str]] = {
     "secret": ({"params": {"secret": SECRETS[0]}, "data": FINE}, "query string"),
     "password": ({"params": {"password": "x"}, "data": FINE}, "query string"),
@@ -213,14 +213,14 @@ MISPLACED: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("case", MISPLACED)
 def test_advice_about_places(whmcs_mock: WhmcsMock, case: str) -> None:
-    """A secret in the query string and a JSON body, however it is labelled, are advised against."""
+    """A secret in the query string, or a JSON body with any content type, gets advice against it."""
     arguments, about = MISPLACED[case]
     requests.post(whmcs_mock.url, timeout=30, **arguments)
     assert any(about in advice for advice in whmcs_mock.calls[0].advice)
 
 
 def test_strict(pytester: pytest.Pytester) -> None:
-    """In strict mode a test whose calls call for advice fails, and says which advice."""
+    """In strict mode, a test whose calls get advice fails and shows the advice."""
     pytester.makeini("[pytest]\nwhmcs_mock_strict = true")
     pytester.makepyfile("""
         import pytest
@@ -254,7 +254,7 @@ def test_strict(pytester: pytest.Pytester) -> None:
 
 
 def test_report_is_bounded(whmcs_mock: WhmcsMock) -> None:
-    """A report of very many calls shows the latest ones and how many it leaves out."""
+    """A report of many calls shows the latest ones and the number of calls left out."""
     with requests.Session() as session:
         for number in range(120):
             session.post(whmcs_mock.url, data={**FINE, "clientid": number + 1000}, timeout=30)
@@ -271,10 +271,10 @@ def test_report_is_bounded(whmcs_mock: WhmcsMock) -> None:
     ids=["colour", "line", "surrogate", "null", "long", "direction"],
 )
 def test_hostile_values(whmcs_mock: WhmcsMock, value: str) -> None:
-    """What a call sends can neither colour, break nor flood the report."""
+    """Hostile values cannot add colours or line breaks to the report, or make it too long."""
     body = urlencode({**FINE, "note": value, f"name {value}": ""}, errors="surrogatepass")
     requests.post(whmcs_mock.url, data=body, headers={"Content-Type": FORM}, timeout=30)
     report = whmcs_mock.report()
     assert report.replace("\n", "").isprintable()
-    assert report.count("\n") == 1  # the profile, the call
+    assert report.count("\n") == 1  # between the profile and the call
     assert len(report) < 500

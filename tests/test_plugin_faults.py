@@ -1,4 +1,4 @@
-"""Misbehaving with ``whmcs_mock.fail_next``, seen by real clients."""
+"""Faults planned with ``whmcs_mock.fail_next``, as seen by real clients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEDGER = Ledger([Client(1, [Credit(1, "2016-01-01", "first", "10.00")])])
 
 PAGES = Path(__file__).with_name("pages")
 
-#: Every fault that is worth a name.
+#: Every named fault.
 NAMES = (
     "invalid-ip",
     "auth-failed",
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.whmcs_mock(fixtures=LEDGER)
 
 
 def read_raw(mock: WhmcsMock, **params: object) -> bytes:
-    """Call the API over a bare socket, and return all that comes until the connection ends."""
+    """Call the API over a plain socket, and return everything received until the connection closes."""
     body = urlencode({"action": "GetCredits", "clientid": 1, "responsetype": "json", **params})
     head = f"POST /includes/api.php HTTP/1.1\r\nHost: whmcs\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
     received = b""
@@ -56,11 +56,11 @@ def read_raw(mock: WhmcsMock, **params: object) -> bytes:
     return received
 
 
-# The right answer, spoiled.
+# Spoiled answers.
 
 
 def test_truncated(whmcs_mock: WhmcsMock) -> None:
-    """A truncated body is the first part of the right one, under the length of the whole."""
+    """A truncated body is shorter than its Content-Length, which is that of the complete answer."""
     whole = read_raw(whmcs_mock).partition(b"\r\n\r\n")[2]
     whmcs_mock.fail_next("truncated", times=4)
     head, _, body = read_raw(whmcs_mock).partition(b"\r\n\r\n")
@@ -79,7 +79,7 @@ def test_truncated(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_reset_of_a_kept_connection(whmcs_mock: WhmcsMock) -> None:
-    """A session whose kept connection is reset opens another one for its next call."""
+    """A session reconnects for the next call after its keep-alive connection was reset."""
     with requests.Session() as session:
         for fault in ("", "reset", ""):
             if fault:
@@ -91,7 +91,7 @@ def test_reset_of_a_kept_connection(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_slow_runs_into_time_outs(whmcs_mock: WhmcsMock) -> None:
-    """A client that is out of patience gets its time-out, and the next call is answered at once."""
+    """A slow answer makes the client time out; after that, the next call is answered normally."""
     whmcs_mock.fail_next("slow", times=2)
     with pytest.raises(requests.ReadTimeout):
         requests.post(whmcs_mock.url, data={"action": "GetCredits"}, timeout=0.3)
@@ -100,7 +100,7 @@ def test_slow_runs_into_time_outs(whmcs_mock: WhmcsMock) -> None:
     assert ask(whmcs_mock.url, clientid=1).json()["result"] == "success"
 
 
-# What is written to order.
+# Custom answers.
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_slow_runs_into_time_outs(whmcs_mock: WhmcsMock) -> None:
     ],
 )
 def test_status_and_body(whmcs_mock: WhmcsMock, arguments: dict[str, Any], status: int, body: bytes) -> None:
-    """Any status and any body can be had, alone or in place of a fault's own."""
+    """Status and body can be set, alone or in place of those of a named fault."""
     whmcs_mock.fail_next(**arguments)
     answer = ask(whmcs_mock.url, clientid=1)
     assert (answer.status_code, answer.content) == (status, body)
@@ -131,7 +131,7 @@ def test_status_and_body(whmcs_mock: WhmcsMock, arguments: dict[str, Any], statu
 
 
 def test_scenario(whmcs_mock: WhmcsMock) -> None:
-    """A list of names happens in its order, as often as it is told to, after what was planned before."""
+    """A list of faults occurs in order, repeated as often as requested, after the faults planned before it."""
     whmcs_mock.fail_next("rate-limit")
     whmcs_mock.fail_next(["maintenance", "bad-gateway"], times=2)
     statuses = [ask(whmcs_mock.url, clientid=1).status_code for _ in range(6)]
@@ -139,7 +139,7 @@ def test_scenario(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_retrying_client(whmcs_mock: WhmcsMock) -> None:
-    """A client that retries is tested in one line: fail twice, then answer."""
+    """A client with retries is tested with one line: the first two calls fail, then the third succeeds."""
     whmcs_mock.fail_next("maintenance", times=2)
     retry = urllib3.Retry(total=3, status_forcelist=[503], allowed_methods=None, backoff_factor=0)
     with requests.Session() as session:
@@ -150,7 +150,7 @@ def test_retrying_client(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_only_calls_meet_faults(whmcs_mock: WhmcsMock, whmcs_mock_server: MockServer) -> None:
-    """A fault waits for a call to the API: other paths and stubbed requests do not use it up."""
+    """A fault applies only to API calls: requests to other paths and stubbed requests do not consume it."""
     whmcs_mock_server.expect_request("/hook").respond_with_data("ok")
     whmcs_mock.fail_next("maintenance")
     for path, status in (("/hook", 200), ("/other", 404), ("/includes/api.php", 503)):
@@ -159,7 +159,7 @@ def test_only_calls_meet_faults(whmcs_mock: WhmcsMock, whmcs_mock_server: MockSe
 
 
 def test_faults_are_told(whmcs_mock: WhmcsMock) -> None:
-    """A call says which fault it met."""
+    """The reason recorded for a call names the fault that was applied to it."""
     whmcs_mock.fail_next([name for name in NAMES if name not in ("reset", "truncated", "slow")])
     for name in NAMES:
         if name not in ("reset", "truncated", "slow"):
@@ -171,12 +171,12 @@ def test_faults_are_told(whmcs_mock: WhmcsMock) -> None:
 
 
 def statuses(mock: WhmcsMock, *calls: Mapping[str, object]) -> list[int]:
-    """Make calls of GetCredits, unless they say otherwise, and return their HTTP statuses."""
+    """Make the calls, of GetCredits by default, and return their HTTP statuses."""
     return [ask(mock.url, **{"action": "GetCredits", **call}).status_code for call in calls]  # type: ignore[arg-type]  # a str
 
 
 def test_rules(whmcs_mock: WhmcsMock) -> None:
-    """The first rule that matches a call is met; those that do not match are passed over, and stay."""
+    """The first rule that matches a call is applied; rules that do not match are kept."""
     whmcs_mock.fail_next("bad-gateway", action="getinvoice")
     whmcs_mock.fail_next(status=520, clientid=1)
     whmcs_mock.fail_next("gateway-timeout", params={"invoiceid": 99})
@@ -184,11 +184,11 @@ def test_rules(whmcs_mock: WhmcsMock) -> None:
     one, two, invoice = {"clientid": "01"}, {"clientid": 2}, {"action": "GetInvoice", "invoiceid": 99}
     assert statuses(whmcs_mock, two, one, invoice, invoice, one, one) == [429, 520, 502, 504, 429, 200]
     whmcs_mock.fail_next("maintenance", clientid=2)
-    assert statuses(whmcs_mock, {"userid": 2}) == [503]  # the other name of a client
+    assert statuses(whmcs_mock, {"userid": 2}) == [503]  # the other parameter for a client id
 
 
 def test_every_call(whmcs_mock: WhmcsMock) -> None:
-    """With times=None every call that matches meets the rule, and each in turn of several."""
+    """With times=None a rule applies to every matching call; several faults take turns."""
     whmcs_mock.fail_next("maintenance", times=None, clientid=13)
     assert statuses(whmcs_mock, *[{"clientid": 13}, {"clientid": 1}] * 5) == [503, 200] * 5
     assert whmcs_mock.problems() == []
@@ -197,7 +197,7 @@ def test_every_call(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_rules_of_fixtures(whmcs_mock: WhmcsMock, tmp_path: Path) -> None:
-    """A fixture file may hold the same rules; they apply after those of the test."""
+    """Rules in a fixture file apply after those of the test."""
     path = tmp_path / "faults.yaml"
     path.write_text("""
 faults:
@@ -213,12 +213,12 @@ faults:
     assert ask(whmcs_mock.url, "GetInvoice", invoiceid=99).json()["message"] == "Invoice ID Not Found"
     whmcs_mock.fail_next("maintenance", clientid=13)
     assert statuses(whmcs_mock, *[{"clientid": 13}] * 2) == [503, 504]
-    assert whmcs_mock.problems() == []  # what no call met of a fixture file is no mistake
+    assert whmcs_mock.problems() == []  # unused rules of a fixture file are not a problem
 
 
 @pytest.mark.parametrize("kind", ["json", "xml", "nvp"])
 def test_message(whmcs_mock: WhmcsMock, kind: str) -> None:
-    """A message is WHMCS's error answer in the format that was asked for, with status 200 unless told otherwise."""
+    """A message gives a WHMCS error answer in the requested format, with status 200 by default."""
     whmcs_mock.fail_next(message="Invoice ID Not Found", action="GetInvoice")
     whmcs_mock.fail_next(message="Other", status=400)
     answers = [ask(whmcs_mock.url, action, responsetype=kind) for action in ("GetInvoice", "GetCredits")]
@@ -234,7 +234,7 @@ def test_message(whmcs_mock: WhmcsMock, kind: str) -> None:
 
 @pytest.mark.whmcs_mock(fixtures=PAGES)
 def test_message_of_a_page(whmcs_mock: WhmcsMock) -> None:
-    """With pages loaded, a message that the action's page does not list is refused with the nearest ones."""
+    """A message that is not listed on the action's page is refused, and the nearest listed ones are suggested."""
     with pytest.raises(
         ValueError, match=r"GetVoucher has no error .*Voucher ID Not Fund.*; the nearest are Voucher ID"
     ):
@@ -242,12 +242,12 @@ def test_message_of_a_page(whmcs_mock: WhmcsMock) -> None:
     for message in ("Voucher ID Not Found", "No such code: A-7", "Parameter 'items' is no list"):  # placeholders
         whmcs_mock.fail_next(message=message, action="GetVoucher")
         assert ask(whmcs_mock.url, "GetVoucher", voucherid=1).json()["message"] == message
-    whmcs_mock.fail_next(message="Anything")  # for whatever action
+    whmcs_mock.fail_next(message="Anything")  # for any action
     assert ask(whmcs_mock.url, "GetVoucher", voucherid=1).json()["message"] == "Anything"
 
 
 def test_headers(whmcs_mock: WhmcsMock) -> None:
-    """Headers are sent beside the fault's own, or beside the right answer, replacing those of the same name."""
+    """Headers are added to those of the fault or of the normal answer, and replace headers with the same name."""
     whmcs_mock.fail_next("rate-limit", headers={"retry-after": "120", "X-Cache": "HIT"})
     answer = ask(whmcs_mock.url, clientid=1)
     assert (answer.headers["Retry-After"], answer.headers["X-Cache"]) == ("120", "HIT")
@@ -257,7 +257,7 @@ def test_headers(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_what_is_left_over(whmcs_mock: WhmcsMock) -> None:
-    """What no call met is told in one line however much it is, and costs nothing until it is met."""
+    """Unused faults are reported in one short line, and a large number of repetitions takes no extra time."""
     whmcs_mock.fail_next(["maintenance", "reset"], times=10**9)
     whmcs_mock.fail_next("slow", times=None, clientid=5)
     whmcs_mock.fail_next("bom", action="AddCredit")
@@ -281,7 +281,7 @@ def test_what_is_left_over(whmcs_mock: WhmcsMock) -> None:
 
 @pytest.mark.parametrize("wrong", ["maintenence", "", ["reset", "nonsense"], "Maintenance"])
 def test_unknown_names(whmcs_mock: WhmcsMock, wrong: str | list[str]) -> None:
-    """An unknown name is refused with a list of the known ones, and nothing is planned."""
+    """An unknown fault name is refused with a list of the known ones, and no fault is planned."""
     with pytest.raises(ValueError, match=r"fault|fail") as caught:
         whmcs_mock.fail_next(wrong)
     assert all(name in str(caught.value) for name in NAMES)
@@ -313,7 +313,7 @@ def test_unknown_names(whmcs_mock: WhmcsMock, wrong: str | list[str]) -> None:
     ids=str,
 )
 def test_senseless_arguments(whmcs_mock: WhmcsMock, arguments: dict[str, Any]) -> None:
-    """What could never happen is refused where it is written."""
+    """Invalid arguments are refused by ``fail_next`` itself."""
     with pytest.raises(ValueError, match=r"\w"):
         whmcs_mock.fail_next(**arguments)
     assert ask(whmcs_mock.url, clientid=1).ok
@@ -328,7 +328,7 @@ def test_senseless_arguments(whmcs_mock: WhmcsMock, arguments: dict[str, Any]) -
     ],
 )
 def test_sentences(whmcs_mock: WhmcsMock, names: Any, sentence: str) -> None:
-    """A mistake with a likely meaning is told with what to write."""
+    """The error for a likely typing mistake suggests the correct form."""
     with pytest.raises(ValueError, match=sentence.replace("?", r"\?")):
         whmcs_mock.fail_next(names)
 
@@ -355,12 +355,12 @@ def test_mistake(whmcs_mock, mistake):
 
 @pytest.mark.parametrize("style", ["auto", "long", "short", "native"])
 def test_mistakes_show_the_users_line(pytester: pytest.Pytester, style: str) -> None:
-    """A mistake in a call of the mock shows the line that made it, and no line of whmcs-mock."""
+    """The traceback of a mistake shows the line in the test, and no line of whmcs-mock."""
     pytester.makepyfile(MISTAKES)
     result = run(pytester, f"--tb={style}")
     result.assert_outcomes(failed=11)
     text = shown(result)
-    if style != "native":  # which shows what Python does
+    if style != "native":  # which shows Python's full traceback
         assert "handle.py" not in text
         assert "ledger.py" not in text
         assert "all hidden" not in text.lower()
@@ -368,7 +368,7 @@ def test_mistakes_show_the_users_line(pytester: pytest.Pytester, style: str) -> 
 
 
 def test_unconsumed_faults(pytester: pytest.Pytester) -> None:
-    """A fault that no call met is reported at the end of its test: a warning, or in strict mode a failure."""
+    """An unused fault is reported at the end of the test as a warning, or in strict mode as a failure."""
     pytester.makepyfile("""
         import pytest
         from plugin_runs import ask

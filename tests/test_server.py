@@ -1,4 +1,4 @@
-"""The server: its sockets and threads, HTTP/1.1 to the letter, TLS, and pytest-httpserver's habits."""
+"""The server: sockets and threads, HTTP/1.1, TLS, and the API of pytest-httpserver."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Answer(http.client.HTTPResponse):
 
 
 def whole(server: MockServer, sent: bytes) -> bytes:
-    """Return all that the server sends until it closes the connection, after we have closed our side."""
+    """Close the sending side, and return everything the server sends until it closes the connection."""
     with connected(server) as connection:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
@@ -80,7 +80,7 @@ def server() -> Iterator[MockServer]:
 
 
 def test_start() -> None:
-    """It listens on 127.0.0.1 and a free port before start() returns, and on nothing after stop()."""
+    """start() returns once the server listens on a free port of 127.0.0.1; after stop() it no longer listens."""
     server = MockServer()
     server.start()
     port = server.port
@@ -93,7 +93,7 @@ def test_start() -> None:
 
 
 def test_restart(server: MockServer) -> None:
-    """It can be stopped and started again, at once and on the same port, though a client holds on to it."""
+    """The server can be restarted at once on the same port, even while a client keeps its connection open."""
     url = server.url
     for _ in range(3):
         with connected(server) as held:
@@ -106,7 +106,7 @@ def test_restart(server: MockServer) -> None:
 
 
 def test_twice(server: MockServer) -> None:
-    """A server that runs cannot be started, and one that does not cannot be stopped."""
+    """A running server cannot be started, and a stopped one cannot be stopped."""
     with pytest.raises(HTTPServerError, match="running"):
         server.start()
     with pytest.raises(HTTPServerError, match="running"):
@@ -115,7 +115,7 @@ def test_twice(server: MockServer) -> None:
 
 @pytest.mark.parametrize("listening", [True, False])
 def test_port_taken(listening: bool) -> None:
-    """A taken port is an AddressInUseError that names host and port, until it is free."""
+    """A port in use raises AddressInUseError, which names host and port, until the port is free."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         if listening:
@@ -130,7 +130,7 @@ def test_port_taken(listening: bool) -> None:
 
 
 def test_port_contested() -> None:
-    """Of servers that begin at the same moment on one port, one gets it and the others are told."""
+    """When several servers start on one port at once, one succeeds and the others raise AddressInUseError."""
     for _ in range(10):
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
@@ -141,7 +141,7 @@ def test_port_contested() -> None:
             barrier.wait()
             try:
                 server.start()
-            except BaseException as error:  # noqa: BLE001  # SystemExit is what must not come
+            except BaseException as error:  # noqa: BLE001  # a SystemExit must not go unnoticed
                 return type(error).__name__
             return "started"
 
@@ -155,7 +155,7 @@ def test_port_contested() -> None:
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "a b", "h" * 300, "[::1]"])
 def test_wrong_host(host: str) -> None:
-    """A host that is not this machine's is a ListenError that is no AddressInUseError."""
+    """A host that is not an address of this machine raises ListenError, but not AddressInUseError."""
     with pytest.raises(ListenError, match="cannot listen on") as caught:
         MockServer(host=host).start()
     assert not isinstance(caught.value, AddressInUseError)
@@ -163,13 +163,13 @@ def test_wrong_host(host: str) -> None:
 
 @pytest.mark.parametrize("port", [-1, 65536])
 def test_wrong_port(port: int) -> None:
-    """A port that does not exist is an error of ours, and not another port."""
+    """An invalid port raises ListenError or ValueError."""
     with pytest.raises((ListenError, ValueError), match=str(port)):
         MockServer(port=port).start()
 
 
 def test_ipv6() -> None:
-    """It listens on ::1 too, and its URL has the brackets."""
+    """The server can listen on ::1; its URL then has brackets."""
     if not socket.has_dualstack_ipv6():
         pytest.skip("this machine has no IPv6")
     with MockServer(host="::1") as server:
@@ -191,7 +191,7 @@ STALLED = {
 
 @pytest.mark.parametrize("tls", [False, True])
 def test_stalled(tls: bool, context: ssl.SSLContext, trusting: ssl.SSLContext) -> None:
-    """Clients that stall block neither other clients nor stop(), which leaves no thread and no connection."""
+    """Stalled clients block neither other clients nor stop(), which leaves no thread running."""
     threads = set(threading.enumerate())
     server = MockServer(ssl_context=context if tls else None)
     server.start()
@@ -219,7 +219,7 @@ def test_stalled(tls: bool, context: ssl.SSLContext, trusting: ssl.SSLContext) -
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system does not show a process's open files")
 def test_files_closed() -> None:
-    """Nothing stays open after stop(), nor after a start() that failed."""
+    """No file descriptor stays open after stop(), or after a failed start()."""
     before = len(os.listdir("/proc/self/fd"))
     with MockServer() as server, connected(server) as held:
         held.sendall(posted(ASK))
@@ -230,7 +230,7 @@ def test_files_closed() -> None:
 
 
 def test_stop_while_sending() -> None:
-    """A client that does not read a long answer does not keep stop() from coming back."""
+    """stop() returns even if a client does not read a long answer."""
     day = datetime.date(2016, 1, 1)
     credits = [Credit(id, day, 1000 * "x", Decimal(1)) for id in range(1, 20_001)]
     threads = set(threading.enumerate())
@@ -242,7 +242,7 @@ def test_stop_while_sending() -> None:
     assert set(threading.enumerate()) <= threads
 
 
-# Connections: kept, closed, and many of them.
+# Connections: keep-alive, closing, and many at once.
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_stop_while_sending() -> None:
     ],
 )
 def test_closed(version: bytes, said: bytes, closed: bool, server: MockServer) -> None:
-    """The connection is kept or closed as the client wishes, or else as its HTTP version has it, and this is said."""
+    """The connection is kept or closed as the client or else the HTTP version asks, and the answer says so."""
     head = GET.replace(b"1.1", version) + (b"Connection: %s\r\n" % said if said else b"")
     with connected(server) as connection:
         connection.sendall(head + b"\r\n")
@@ -270,7 +270,7 @@ def test_closed(version: bytes, said: bytes, closed: bool, server: MockServer) -
 
 
 def test_many(server: MockServer) -> None:
-    """A hundred clients at once, each on a connection of its own that is kept, get their own answers."""
+    """A hundred concurrent clients, each on its own keep-alive connection, get their own answers."""
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(connected(server)) for _ in range(100)]
         for times in range(2):
@@ -282,25 +282,25 @@ def test_many(server: MockServer) -> None:
 
 
 def test_empty_line(server: MockServer) -> None:
-    """An empty line before a request, as old clients send it after a body, is passed over (RFC 9112, 2.2)."""
+    """An empty line before a request, as sent by old clients after a body, is ignored (RFC 9112, 2.2)."""
     with connected(server) as connection:
         for sent in (posted(ASK) + b"\r\n", posted(ASK)):
             connection.sendall(sent)
             assert Answer(connection).body == NOT_FOUND
 
 
-# HTTP to the letter.
+# Strict HTTP.
 
 
 def test_largest_body(server: MockServer) -> None:
-    """A body of 1 MiB is read, announced and chunked alike."""
+    """A body of 1 MiB is accepted, with a Content-Length or chunked."""
     body = ASK + b"&x=" + (MAX_BODY - len(ASK) - 3) * b"x"
     assert first(server, posted(body)).body == NOT_FOUND
     assert first(server, chunked(b"%x\r\n%s\r\n" % (len(body), body))).body == NOT_FOUND
 
 
 def test_too_large_sent_on(server: MockServer) -> None:
-    """A client that sends its whole body before it reads sees the 413 nevertheless."""
+    """A client that sends its whole body before reading still receives the 413."""
     answer = requests.post(server.url, data=(8 * MAX_BODY) * b"x", timeout=10)
     assert answer.status_code == 413
 
@@ -330,7 +330,7 @@ def test_too_large_sent_on(server: MockServer) -> None:
     ],
 )
 def test_broken(sent: bytes, status: int, server: MockServer) -> None:
-    """What is not HTTP, or broken off, gets one line of text and never HTML, and the server goes on."""
+    """Invalid or incomplete HTTP gets one line of plain text, never HTML, and the server continues."""
     received = whole(server, sent)
     head, _, body = received.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 %d " % status)
@@ -345,13 +345,13 @@ def test_broken(sent: bytes, status: int, server: MockServer) -> None:
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Give the authority whose word counts in these tests."""
+    """Return the certificate authority that the tests trust."""
     return trustme.CA()
 
 
 @pytest.fixture(scope="module")
 def context(authority: trustme.CA) -> ssl.SSLContext:
-    """Give the server's side of TLS."""
+    """Return the TLS context of the server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     return context
@@ -359,14 +359,14 @@ def context(authority: trustme.CA) -> ssl.SSLContext:
 
 @pytest.fixture(scope="module")
 def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    """Give the client's side of TLS."""
+    """Return the TLS context of a client that trusts the authority."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return context
 
 
 def test_tls(context: ssl.SSLContext, trusting: ssl.SSLContext) -> None:
-    """It serves https, on connections that are kept."""
+    """The server supports https with keep-alive connections."""
     with MockServer(ssl_context=context) as server:
         assert server.url.startswith("https://127.0.0.1:")
         with connected(server) as plain, trusting.wrap_socket(plain, server_hostname="127.0.0.1") as connection:
@@ -378,7 +378,7 @@ def test_tls(context: ssl.SSLContext, trusting: ssl.SSLContext) -> None:
 
 
 def test_tls_refused(context: ssl.SSLContext, trusting: ssl.SSLContext) -> None:
-    """A client that speaks http to https, or leaves during the handshake, hurts no one else."""
+    """A plain http request or an aborted handshake on an https server does not affect other clients."""
     with MockServer(ssl_context=context) as server:
         with connected(server) as plain, contextlib.suppress(ConnectionResetError):
             plain.sendall(GET + b"\r\n")
@@ -392,11 +392,11 @@ def test_tls_refused(context: ssl.SSLContext, trusting: ssl.SSLContext) -> None:
             assert Answer(connection).body == NOT_FOUND
 
 
-# pytest-httpserver's habits.
+# The API of pytest-httpserver.
 
 
 def test_expect_request(server: MockServer) -> None:
-    """What is expected is answered as said, beside the API."""
+    """An expected request is answered as set up, and the API stays available."""
     server.expect_request("/hook").respond_with_json({"ok": True})
     assert requests.get(server.url_for("/hook")).json() == {"ok": True}
     assert requests.get(server.url_for("/includes/api.php"), {"action": "GetCredits"}).content == NOT_FOUND
@@ -414,7 +414,7 @@ MATCHED = [
 @pytest.mark.parametrize(("expected", "sent"), MATCHED)
 @pytest.mark.parametrize("path", ["/hook", "/includes/api.php"])
 def test_expected(path: str, expected: dict[str, Any], sent: dict[str, Any], server: MockServer) -> None:
-    """A request is matched by all that pytest-httpserver goes by, and the handler can read its body."""
+    """A request is matched by all criteria of pytest-httpserver, and the handler can read its body."""
 
     def respond(request: Request) -> Response:
         return Response(b"read " + request.get_data())
@@ -427,7 +427,7 @@ def test_expected(path: str, expected: dict[str, Any], sent: dict[str, Any], ser
 
 @pytest.mark.parametrize(("expected", "_sent"), MATCHED)
 def test_not_expected(expected: dict[str, Any], _sent: object, server: MockServer) -> None:
-    """A call that an expectation looked at and did not want is answered by the API."""
+    """A call that does not match an expectation is answered by the API."""
     server.expect_request("/includes/api.php", method="POST", **expected).respond_with_data("expected")
     with connected(server) as connection:
         for sent in (posted(ASK), chunked(b"%x\r\n%s\r\n" % (len(ASK), ASK))):
@@ -436,13 +436,13 @@ def test_not_expected(expected: dict[str, Any], _sent: object, server: MockServe
 
 
 def test_large_expected(server: MockServer) -> None:
-    """What is expected may be larger than what the API takes."""
+    """An expected request may be larger than the limit of the API."""
     server.expect_request("/upload").respond_with_handler(lambda request: Response(str(len(request.get_data()))))
     assert requests.post(server.url_for("/upload"), (3 * MAX_BODY) * b"x", timeout=10).text == str(3 * MAX_BODY)
 
 
 def test_unexpected(server: MockServer) -> None:
-    """A request elsewhere that nothing expects is an assertion; a call of the API is none."""
+    """An unexpected request outside the API fails check_assertions(); a call to the API does not."""
     requests.get(server.url, {"action": "GetCredits"}, timeout=10)
     server.check_assertions()
     assert requests.get(server.url_for("/elsewhere"), timeout=10).status_code == 404
@@ -453,7 +453,7 @@ def test_unexpected(server: MockServer) -> None:
 
 
 def test_oneshot(server: MockServer) -> None:
-    """What is expected once is answered once, before the API and also when many ask at the same time."""
+    """A one-shot expectation takes precedence over the API and is used exactly once, even with concurrent requests."""
     server.expect_oneshot_request("/includes/api.php").respond_with_data("once")
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: first(server, posted(ASK)).body, range(24)))
@@ -462,7 +462,7 @@ def test_oneshot(server: MockServer) -> None:
 
 
 def test_ordered(server: MockServer) -> None:
-    """What is expected in order is answered in that order, and another order is an assertion."""
+    """Ordered expectations must be requested in order; another order fails check_assertions()."""
     for path in ("/one", "/two"):
         server.expect_ordered_request(path).respond_with_data(path)
     assert [requests.get(server.url_for(path), timeout=10).text for path in ("/one", "/two")] == ["/one", "/two"]
@@ -476,7 +476,7 @@ def test_ordered(server: MockServer) -> None:
 
 @pytest.mark.parametrize(("path", "result"), [("/hook", True), ("/elsewhere", False)])
 def test_wait(path: str, result: bool, server: MockServer) -> None:
-    """Waiting ends once all is answered that was expected, or with the first request that was not."""
+    """Waiting ends when all expected requests have been answered, or at the first unexpected one."""
     server.expect_oneshot_request("/hook").respond_with_data("hooked")
     client = threading.Thread(target=requests.get, args=(server.url_for(path),), kwargs={"timeout": 10})
     with server.wait(raise_assertions=False, stop_on_nohandler=True, timeout=5) as waiting:
@@ -487,7 +487,7 @@ def test_wait(path: str, result: bool, server: MockServer) -> None:
 
 
 def test_handler_error(server: MockServer) -> None:
-    """An exception in a handler is 500 for the client, and raised for the test."""
+    """An exception in a handler gives the client a 500, and is raised in the test."""
     server.expect_request("/hook").respond_with_handler(lambda _: Response(str(1 // 0)))
     assert requests.get(server.url_for("/hook"), timeout=10).status_code == 500
     with pytest.raises(ZeroDivisionError):
@@ -496,7 +496,7 @@ def test_handler_error(server: MockServer) -> None:
 
 @pytest.mark.parametrize(("status", "body"), [(204, b""), (304, b""), (200, b"a stream"), (599, b"odd")])
 def test_any_response(status: int, body: bytes, server: MockServer) -> None:
-    """A connection stays usable after whatever response a test wants."""
+    """The connection stays usable after any response of a handler."""
     server.expect_request("/hook").respond_with_handler(lambda _: Response(iter([body]) if body else None, status))
     with connected(server) as connection:
         for method in ("GET", "HEAD", "GET"):
