@@ -1,4 +1,4 @@
-"""HTTP/1.1 is read as strictly as h11 and llhttp read it, in whatever pieces it comes, and within time limits."""
+"""HTTP/1.1 is parsed as strictly as by h11 and llhttp, in pieces of any size and within time limits."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ Connect: TypeAlias = Callable[[MockServer], socket.socket]
 
 
 def old(data: bytes) -> bytes:
-    """Make a request one of HTTP/1.0."""
+    """Change a request to HTTP/1.0."""
     return data.replace(b"HTTP/1.1", b"HTTP/1.0")
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[MockServer]:
-    """Give one server for all requests."""
+    """Start one server for all requests."""
     with MockServer() as server:
         yield server
 
 
 def exchange(server: MockServer, *pieces: bytes) -> list[Answer]:
-    """Send the pieces one after the other and nothing more, and return the answers until the connection ends."""
+    """Send the pieces in order, close the sending side, and return all answers until the connection closes."""
     answers = []
     with Connection(server) as connection:
         connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the server has refused it before its end
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the server has already refused it
             for piece in pieces:
                 connection.send(piece)
         connection.end()
@@ -64,7 +64,7 @@ def exchange(server: MockServer, *pieces: bytes) -> list[Answer]:
 
 
 def is_refused(answers: list[Answer]) -> bool:
-    """Tell whether the last answer is a refusal in one line, with which the connection ends."""
+    """Return whether the last answer is a one-line refusal that closes the connection."""
     return (
         bool(answers)
         and answers[-1].status in REFUSALS
@@ -73,11 +73,11 @@ def is_refused(answers: list[Answer]) -> bool:
     )
 
 
-# What the two other parsers say.
+# The two other parsers.
 
 
 def is_read_by_h11(data: bytes) -> bool:
-    """Tell whether h11 reads all of it."""
+    """Return whether h11 accepts all of the data."""
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MIB)
     try:
         connection.receive_data(data)
@@ -97,7 +97,7 @@ def is_read_by_h11(data: bytes) -> bool:
 
 
 def is_read_by_llhttp(data: bytes) -> bool:
-    """Tell whether llhttp reads all of it."""
+    """Return whether llhttp accepts all of the data."""
     try:
         httptools.HttpRequestParser(object()).feed_data(data)
     except httptools.HttpParserUpgrade:
@@ -306,7 +306,7 @@ CASES = {
 
 @pytest.mark.parametrize("data", CASES.values(), ids=CASES)
 def test_framing(server: MockServer, data: bytes) -> None:
-    """What h11 and llhttp both refuse is refused, and the connection closed; what both read is answered."""
+    """Data that both h11 and llhttp reject is refused, with the connection closed; data that both accept is answered."""
     read = {is_read_by_h11(data), is_read_by_llhttp(data)}
     answers = exchange(server, data)
     if read == {False}:
@@ -319,13 +319,13 @@ def test_framing(server: MockServer, data: bytes) -> None:
 
 
 def test_framing_judges() -> None:
-    """The two parsers agree on over 134 of these, and both refuse more than 100."""
+    """The two parsers agree on more than 134 of the cases, and both reject more than 100."""
     agreed = [is_read_by_h11(data) for data in CASES.values() if is_read_by_h11(data) is is_read_by_llhttp(data)]
     assert len(agreed) > 134
     assert agreed.count(False) > 100
 
 
-#: What one of them reads, or both read as the beginning of something else.
+#: Data that one of the parsers accepts, or that both accept as the beginning of something else.
 REFUSED = {
     "Content-Length before chunks": (CHUNKED.replace(b"\r\n\r\n", b"\r\n" + LENGTH + b"\r\n") + CHUNKS, 400),
     "Content-Length behind chunks": (POST + LENGTH + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS, 400),
@@ -373,7 +373,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("data", "status"), REFUSED.values(), ids=REFUSED)
 def test_refused(server: MockServer, data: bytes, status: int) -> None:
-    """What could be read in two ways, or is too much, is refused by its status, and what is behind it is not read."""
+    """An ambiguous or oversized request is refused with its status, and nothing after it is read."""
     answers = exchange(server, data)
     assert [answer.status for answer in answers] == [status]
     assert answers[0].headers["connection"] == "close"
@@ -411,14 +411,14 @@ ACCEPTED = {
     "HTTP/1.0 with chunks": (old(CHUNKED) + CHUNKS, False),
     "HTTP/1.0 keep-alive with chunks": (
         old(POST) + b"Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n" + CHUNKS,
-        False,  # RFC 9112, 6.1: its framing is faulty, so that the connection must end
+        False,  # RFC 9112, 6.1: the framing is faulty, so the connection must be closed
     ),
 }
 
 
 @pytest.mark.parametrize(("data", "kept"), ACCEPTED.values(), ids=ACCEPTED)
 def test_accepted(server: MockServer, data: bytes, kept: bool) -> None:
-    """What is odd but clear is answered, and the connection is kept unless the client or its version ends it."""
+    """An unusual but unambiguous request is answered; only the client or its HTTP version closes the connection."""
     answers = exchange(server, data + GET + b"\r\n")
     assert [(answer.status, answer.body) for answer in answers] == (2 if kept else 1) * [(200, NOT_FOUND)]
     assert answers[0].headers["connection"] == ("keep-alive" if kept else "close")
@@ -427,7 +427,7 @@ def test_accepted(server: MockServer, data: bytes, kept: bool) -> None:
 @pytest.mark.parametrize("method", ["BREW", "post", "get", "FOO!BAR", "M-SEARCH", "PRI", "QUERY", "TRACE", "SOURCE"])
 @pytest.mark.parametrize("framing", [LENGTH + b"\r\n" + BODY, b"Transfer-Encoding: chunked\r\n\r\n" + CHUNKS])
 def test_any_method(server: MockServer, method: str, framing: bytes) -> None:
-    """Any token is a method: 405 once its body has been read, and another request may follow."""
+    """Any token is a valid method: an unsupported one gets a 405, and the connection is kept."""
     asked = POST.replace(b"POST", method.encode()) + framing
     answers = exchange(server, asked, asked, GET + b"\r\n")
     assert [answer.status for answer in answers] == [405, 405, 200]
@@ -451,7 +451,7 @@ def test_any_method(server: MockServer, method: str, framing: bytes) -> None:
     ids=["GET", "length", "chunks", "upgrade", "404 with a body", "405 with a body", "400 of the API"],
 )
 def test_ten_in_one_packet(server: MockServer, one: bytes) -> None:
-    """Ten requests in one packet get ten answers; a last one behind them shows that each was read to its end."""
+    """Ten requests in one packet get ten answers, and the request after them is answered as well."""
     answers = exchange(server, 10 * one + GET + b"\r\n")
     assert len(answers) == 11
     assert len({answer.status for answer in answers[:10]}) == 1
@@ -460,7 +460,7 @@ def test_ten_in_one_packet(server: MockServer, one: bytes) -> None:
 
 @pytest.mark.parametrize("before", [0, 1, 9])
 def test_ten_around_a_413(server: MockServer, before: int) -> None:
-    """Behind a 413 the connection ends: what came before is answered, and nothing behind it is taken for a request."""
+    """A 413 closes the connection: requests before it are answered, and data after it is not parsed."""
     large = POST + b"Content-Length: %d\r\n\r\n" % (2 * MIB)
     answers = exchange(server, before * (GET + b"\r\n") + large + (9 - before) * (GET + b"\r\n"))
     assert [answer.status for answer in answers] == before * [200] + [413]
@@ -469,13 +469,13 @@ def test_ten_around_a_413(server: MockServer, before: int) -> None:
 
 @pytest.mark.parametrize("refused", [GET + b"X : y\r\n\r\n", CHUNKED + b"zz\r\n\r\n", b"junk\r\n\r\n"])
 def test_nothing_behind_a_refusal(server: MockServer, refused: bytes) -> None:
-    """Nothing that comes behind what is refused is answered."""
+    """Requests that follow a refused request are not answered."""
     answers = exchange(server, GET + b"\r\n" + refused + 5 * (GET + b"\r\n"))
     assert [answer.status for answer in answers] == [200, 400]
 
 
 def test_head_in_a_row(server: MockServer) -> None:
-    """HEAD has no body, so that the next answer follows its head."""
+    """An answer to HEAD has no body, so the next answer follows its headers."""
     with Connection(server) as connection:
         connection.send(b"HEAD" + GET[3:] + b"\r\n" + GET + b"\r\n")
         head = connection.read(head_only=True)
@@ -486,7 +486,7 @@ def test_head_in_a_row(server: MockServer) -> None:
     assert get.body == NOT_FOUND
 
 
-# In whatever pieces.
+# Pieces of any size.
 
 PIECES = {
     "length": 2 * (POST + LENGTH + b"\r\n" + BODY),
@@ -510,13 +510,13 @@ def essence(answers: list[Answer]) -> list[tuple[int, str, bytes]]:
 
 @pytest.mark.parametrize("data", PIECES.values(), ids=PIECES)
 def test_byte_by_byte(server: MockServer, data: bytes) -> None:
-    """What comes byte by byte is answered as what comes at once."""
+    """Requests sent byte by byte get the same answers as those sent at once."""
     assert essence(exchange(server, *(bytes([byte]) for byte in data))) == essence(exchange(server, data))
 
 
 @pytest.mark.parametrize("data", PIECES.values(), ids=PIECES)
 def test_split_anywhere(server: MockServer, data: bytes) -> None:
-    """What comes in two pieces is answered as what comes at once, wherever it is split."""
+    """Requests split at any point get the same answers as those sent at once."""
     expected = essence(exchange(server, data))
     for at in range(1, len(data)):
         assert essence(exchange(server, data[:at], data[at:])) == expected
@@ -525,7 +525,7 @@ def test_split_anywhere(server: MockServer, data: bytes) -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.sampled_from(sorted(CASES.values())), st.lists(st.integers(1, 400), max_size=8))
 def test_any_pieces(server: MockServer, data: bytes, splits: list[int]) -> None:
-    """What comes in any pieces is answered, or refused, as what comes at once."""
+    """Requests in arbitrary pieces are answered or refused like those sent at once."""
     at = [0, *sorted(splits), len(data)]
     pieces = [data[begin:end] for begin, end in itertools.pairwise(at)]
     assert essence(exchange(server, *pieces)) == essence(exchange(server, data))
@@ -539,7 +539,7 @@ def test_any_pieces(server: MockServer, data: bytes, splits: list[int]) -> None:
     ("framing", "body"), [(LENGTH, BODY), (b"Transfer-Encoding: chunked\r\n", CHUNKS)], ids=["length", "chunks"]
 )
 def test_expect(server: MockServer, expect: bytes, framing: bytes, body: bytes) -> None:
-    """A client that asks may send its body is told so before it does, and the connection is kept."""
+    """A client that sends Expect: 100-continue gets a 100 Continue before its body, and the connection is kept."""
     with Connection(server) as connection:
         for _ in range(2):
             connection.send(POST + b"Expect: " + expect + b"\r\n" + framing + b"\r\n")
@@ -550,14 +550,14 @@ def test_expect(server: MockServer, expect: bytes, framing: bytes, body: bytes) 
 @pytest.mark.parametrize(
     "data",
     [
-        POST + b"Expect: 100-continue\r\n" + LENGTH + b"\r\n" + BODY,  # the body has come already
+        POST + b"Expect: 100-continue\r\n" + LENGTH + b"\r\n" + BODY,  # the body has already arrived
         old(POST) + b"Expect: 100-continue\r\n" + LENGTH + b"\r\n" + BODY,  # RFC 9110, 10.1.1
         GET + b"Expect: 100-continue\r\n\r\n",  # there is no body
         POST + b"Expect: something\r\n" + LENGTH + b"\r\n" + BODY,
     ],
 )
 def test_expect_nothing(server: MockServer, data: bytes) -> None:
-    """No 100 Continue is sent for a body that is there, to HTTP/1.0, or without a body."""
+    """No 100 Continue is sent if the body has arrived or there is none, or for HTTP/1.0 or another Expect value."""
     assert [answer.body for answer in exchange(server, data)] == [NOT_FOUND]
 
 
@@ -574,7 +574,7 @@ def test_expect_nothing(server: MockServer, data: bytes) -> None:
     ids=["announced", "expecting", "begun", "absurd", "one chunk", "many chunks"],
 )
 def test_too_large(server: MockServer, data: bytes) -> None:
-    """A body over 1 MiB is refused while the client has still to send it, and the connection ends."""
+    """A body over 1 MiB is refused before the client has sent all of it, and the connection is closed."""
     with Connection(server) as connection:
         answer = connection.ask(data)
         assert (answer.status, answer.headers["connection"]) == (413, "close")
@@ -588,13 +588,13 @@ def test_too_large(server: MockServer, data: bytes) -> None:
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Give the authority whose word counts in these tests."""
+    """Return the certificate authority that the tests trust."""
     return trustme.CA()
 
 
 @pytest.fixture(scope="module", params=["http", "https"])
 def context(request: pytest.FixtureRequest, authority: trustme.CA) -> ssl.SSLContext | None:
-    """Give the server's side of TLS, or nothing for http."""
+    """Return the TLS context of the server, or None for http."""
     if request.param == "http":
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -604,7 +604,7 @@ def context(request: pytest.FixtureRequest, authority: trustme.CA) -> ssl.SSLCon
 
 @pytest.fixture
 def connect(authority: trustme.CA) -> Iterator[Callable[[MockServer], socket.socket]]:
-    """Give what connects to a server, over TLS where it speaks that."""
+    """Return a function that connects to a server, over TLS if the server uses it."""
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
     with contextlib.ExitStack() as stack:
@@ -619,7 +619,7 @@ def connect(authority: trustme.CA) -> Iterator[Callable[[MockServer], socket.soc
 
 
 def received(connection: socket.socket) -> bytes:
-    """Return all that comes until the server ends the connection."""
+    """Return everything received until the server closes the connection."""
     with contextlib.suppress(ConnectionResetError, ssl.SSLEOFError):
         return b"".join(iter(lambda: connection.recv(65536), b""))
     return b""
@@ -636,7 +636,7 @@ BEGUN = {
 
 @pytest.mark.parametrize("begun", BEGUN.values(), ids=BEGUN)
 def test_stalled(context: ssl.SSLContext | None, connect: Connect, begun: bytes) -> None:
-    """A request that has begun and is not complete in time is 408, which ends the connection."""
+    """A request that is not complete in time gets a 408, and the connection is closed."""
     assert REQUEST_SECONDS == 30
     with MockServer(ssl_context=context, request_seconds=0.1) as server:
         answer = _ask(connect(server), GET + b"\r\n" + begun)
@@ -652,7 +652,7 @@ def _ask(connection: socket.socket, data: bytes) -> bytes:
 
 @pytest.mark.parametrize("start", [GET + b"X: ", POST + b"Content-Length: 1000\r\n\r\n"], ids=["head", "body"])
 def test_dripping(context: ssl.SSLContext | None, connect: Connect, start: bytes) -> None:
-    """A client that sends a byte now and then is cut off at the same time."""
+    """A client that sends single bytes slowly is subject to the same time limit."""
     with MockServer(ssl_context=context, request_seconds=0.2) as server:
         connection = connect(server)
         connection.sendall(start)
@@ -668,7 +668,7 @@ def test_dripping(context: ssl.SSLContext | None, connect: Connect, start: bytes
 
 @pytest.mark.parametrize("sent", [b"", GET + b"\r\n", b"\r\n"], ids=["new", "kept", "empty line"])
 def test_idle(context: ssl.SSLContext | None, connect: Connect, sent: bytes) -> None:
-    """A connection on which no request comes is closed in time without a word."""
+    """A connection without a request is closed silently after the idle time."""
     assert IDLE_SECONDS == 75
     with MockServer(ssl_context=context, idle_seconds=0.1) as server:
         answer = _ask(connect(server), sent)
@@ -677,7 +677,7 @@ def test_idle(context: ssl.SSLContext | None, connect: Connect, sent: bytes) -> 
 
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01"], ids=["silent", "half a handshake"])
 def test_no_handshake(authority: trustme.CA, sent: bytes) -> None:
-    """A client that does not get through the handshake is cut off, too."""
+    """A client that does not complete the TLS handshake is disconnected."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     with (
@@ -689,7 +689,7 @@ def test_no_handshake(authority: trustme.CA, sent: bytes) -> None:
 
 @pytest.mark.parametrize("limits", [(20, 0.15), (0.15, 20)], ids=["idle", "request"])
 def test_limits_are_separate(context: ssl.SSLContext | None, connect: Connect, limits: tuple[float, float]) -> None:
-    """Idle time is not counted to a request, nor a request's to idle time, nor that of a slow answer to either."""
+    """The time limits for idle connections and for requests are independent."""
     pause, rest = (GET[:9], GET[9:]) if limits[1] < 1 else (b"", GET)
     with MockServer(ssl_context=context, request_seconds=limits[0], idle_seconds=limits[1]) as server:
         connection = connect(server)
@@ -704,7 +704,7 @@ def test_limits_are_separate(context: ssl.SSLContext | None, connect: Connect, l
 
 
 def test_slow_answer(context: ssl.SSLContext | None, connect: Connect) -> None:
-    """No limit holds for an answer, which may be slow and large."""
+    """There is no time limit for an answer, which may be slow and large."""
     with MockServer(ssl_context=context, request_seconds=0.1, idle_seconds=0.1) as server:
         size = 3_000_000
         server.expect_request("/large").respond_with_handler(lambda _: _Slow(b"x" * size))
@@ -718,18 +718,18 @@ def test_slow_answer(context: ssl.SSLContext | None, connect: Connect) -> None:
 
 
 class _Slow(Response):
-    """A response that is not ready at once."""
+    """A response that takes a moment to create."""
 
     def __init__(self, body: bytes) -> None:
         super().__init__(body)
         threading.Event().wait(0.4)
 
 
-# TLS and no TLS.
+# TLS and plain HTTP.
 
 
 def test_http_to_https(authority: trustme.CA) -> None:
-    """A client that speaks http to https is told so in one line, and the mistake is noted."""
+    """Plain HTTP to an https server gets a one-line error, and the mismatch is recorded."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     with MockServer(ssl_context=context) as server:
@@ -740,7 +740,7 @@ def test_http_to_https(authority: trustme.CA) -> None:
 
 
 def test_https_to_http(server: MockServer) -> None:
-    """A client that speaks TLS to http is told so in one line, and the mistake is noted."""
+    """A TLS handshake with an http server gets a one-line error, and the mismatch is recorded."""
     answer = exchange(server, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
     assert is_refused(answer)
     assert b"https" in answer[0].body

@@ -1,4 +1,4 @@
-"""A call is in the journal from its arrival on, tells what was really sent, and takes bounded memory."""
+"""The journal: calls are recorded on arrival, with the answer that was really sent, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ FORM = "application/x-www-form-urlencoded"
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait until something holds, for ten seconds at most."""
+    """Wait until a condition holds, for at most ten seconds."""
     end = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.005)
 
 
-# From its arrival on.
+# Recorded on arrival.
 
 
 def test_time_out_of_a_client(whmcs_mock: WhmcsMock) -> None:
-    """A call whose client runs out of patience is there: unanswered at first, then left."""
+    """A call whose client times out is recorded: first as unanswered, then as left by the client."""
     whmcs_mock.fail_next("slow")
     with pytest.raises(requests.ReadTimeout):
         requests.post(whmcs_mock.url, data={"action": "GetCredits", "clientid": 1}, timeout=0.2)
@@ -51,14 +51,14 @@ def test_time_out_of_a_client(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_held_call(whmcs_mock: WhmcsMock) -> None:
-    """A call that a fault holds back says so, and waiting for it does not wait for its answer."""
+    """A call that is delayed by a fault says so, and wait_for_call() does not wait for its answer."""
     whmcs_mock.fail_next("slow", seconds=300)
     caller = threading.Thread(target=ask, args=[whmcs_mock.url, "AddCredit"], kwargs={"clientid": 1, "amount": "1.00"})
     caller.start()
     call = whmcs_mock.wait_for_call("AddCredit")
     assert str(call).endswith("-> no answer yet (slow, 300 s)")
     assert "no answer yet (slow, 300 s)" in whmcs_mock.report()
-    assert whmcs_mock.balance(1) == 1  # carried out, though the answer is late
+    assert whmcs_mock.balance(1) == 1  # the call has been carried out, though its answer is late
     whmcs_mock.reset()
     caller.join()
     assert (call.status, call.result) == (200, "success")
@@ -66,7 +66,7 @@ def test_held_call(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_call_in_a_function(whmcs_mock: WhmcsMock) -> None:
-    """A call is in the journal while a function still works on it; waiting for it ends with its answer."""
+    """A call is recorded while an action function handles it; wait_for_call() waits for its answer."""
     seen: list[str] = []
 
     @whmcs_mock.action("GetInvoice")
@@ -101,7 +101,7 @@ def test_call_in_a_function(whmcs_mock: WhmcsMock) -> None:
     ids=str,
 )
 def test_what_was_sent(whmcs_mock: WhmcsMock, fault: dict[str, Any], told: str) -> None:
-    """The response type is that of what was sent: never json for HTML, and empty for nothing."""
+    """The recorded response type is that of the body sent: never json for HTML, and empty without a body."""
     whmcs_mock.fail_next(**fault)
     try:
         answer = ask(whmcs_mock.url, clientid=1)
@@ -114,13 +114,13 @@ def test_what_was_sent(whmcs_mock: WhmcsMock, fault: dict[str, Any], told: str) 
 
 @pytest.mark.parametrize("kind", ["json", "xml", "nvp"])
 def test_response_types(whmcs_mock: WhmcsMock, kind: str) -> None:
-    """An answer of the API is told as json, xml or nvp."""
+    """The answer of an API call is recorded as json, xml or nvp."""
     ask(whmcs_mock.url, clientid=1, responsetype=kind)
     assert str(whmcs_mock.calls[0]).partition(" -> ")[2].startswith(f"200 {kind} success")
 
 
 def test_calls_are_listed_once(pytester: pytest.Pytester) -> None:
-    """A failure lists the calls once, whether it is an assertion of the mock, of the test, or a strict one."""
+    """A failure lists the calls once, whether an assertion of the mock or the test failed, or strict mode."""
     pytester.makepyfile("""
         import pytest
         from plugin_runs import ask
@@ -149,7 +149,7 @@ def test_calls_are_listed_once(pytester: pytest.Pytester) -> None:
                 pass
             assert False
     """)
-    text = shown(run(pytester)).partition("short test summary")[0]  # which CI=true lets repeat whole messages
+    text = shown(run(pytester)).partition("short test summary")[0]  # with CI=true, the summary repeats whole messages
     for name in ("Mine", "Theirs", "Strict", "Caught"):
         assert text.count(f" CalledBy{name} identifier") == 1
 
@@ -159,7 +159,7 @@ FLAT = "hint: the JSON has flat bracket keys, as documented; code that reads cre
 
 @pytest.mark.whmcs_mock(fixtures=[])
 def test_hint_about_flat_keys(whmcs_mock: WhmcsMock) -> None:
-    """A report says once that answers had flat keys, and only if an answer had one."""
+    """The report has one hint about flat keys, and only if an answer had flat keys."""
     ask(whmcs_mock.url, clientid=2)
     ask(whmcs_mock.url, clientid=1, responsetype="xml")
     whmcs_mock.profile = "live"
@@ -171,7 +171,7 @@ def test_hint_about_flat_keys(whmcs_mock: WhmcsMock) -> None:
     assert whmcs_mock.report().count(FLAT) == 1
 
 
-# Why no call came.
+# Why no call was received.
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_hint_about_flat_keys(whmcs_mock: WhmcsMock) -> None:
 def test_proxy(
     whmcs_mock: WhmcsMock, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], *, named: bool
 ) -> None:
-    """A proxy that NO_PROXY does not spare is named when no call came, read as curl and requests read it."""
+    """If no call was received, the report names a proxy variable that applies to the server despite NO_PROXY."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -210,7 +210,7 @@ def test_proxy(
 
 
 def test_tls_on_a_plain_port(whmcs_mock: WhmcsMock) -> None:
-    """A client that spoke https to the http port is named when no call came."""
+    """If no call was received, the report mentions a client that used https on the http port."""
     assert "https" not in whmcs_mock.report()
     with socket.create_connection((whmcs_mock.server.host, whmcs_mock.server.port), timeout=10) as connection:
         context = ssl.create_default_context()
@@ -221,7 +221,7 @@ def test_tls_on_a_plain_port(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_another_world(pytester: pytest.Pytester) -> None:
-    """A call that went to another world, or to that of an earlier test, is named when none came to this one."""
+    """If no call was received, the report mentions calls to another world, or to that of an earlier test."""
     pytester.makepyfile("""
         from plugin_runs import ask
 
@@ -254,7 +254,7 @@ def test_another_world(pytester: pytest.Pytester) -> None:
 
 
 def test_long_values_are_cut(whmcs_mock: WhmcsMock) -> None:
-    """A long value is kept cut, with its length, and still compared with the whole one."""
+    """A long value is truncated with its length, but still compared in full."""
     note = "é" * 100_000
     ask(whmcs_mock.url, note=note)
     call = whmcs_mock.assert_called_once("GetCredits", note=note)
@@ -264,7 +264,7 @@ def test_long_values_are_cut(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_number_of_calls(serve: Serve) -> None:
-    """The latest 10,000 calls are kept, and the report counts those before."""
+    """The latest 10,000 calls are kept, and the report counts the earlier ones."""
     server = serve(Ledger([Client(1)]))
     journal = server.world.journal
     request = Request("POST", "/includes/api.php", b"", {"content-type": FORM}, b"action=GetCredits")
@@ -277,7 +277,7 @@ def test_number_of_calls(serve: Serve) -> None:
 
 
 def test_bytes_of_calls(serve: Serve) -> None:
-    """The calls take 16 MiB at most: with large ones, fewer are kept, the latest."""
+    """The calls use at most 16 MiB: if they are large, fewer of the latest are kept."""
     server = serve(Ledger([Client(1)]))
     with requests.Session() as session:
         for number in range(40):
@@ -290,7 +290,7 @@ def test_bytes_of_calls(serve: Serve) -> None:
 
 
 def test_many_parameters(whmcs_mock: WhmcsMock) -> None:
-    """A call of very many parameters is one short line of the report, which says how many there are."""
+    """A call with very many parameters is one short line in the report, with their number."""
     body = "action=GetCredits&" + "&".join(f"p{number}" for number in range(20_000))
     requests.post(whmcs_mock.url, data=body.replace("&", "=&"), headers={"Content-Type": FORM}, timeout=30)
     assert len(str(whmcs_mock.calls[0])) < 1000
@@ -298,7 +298,7 @@ def test_many_parameters(whmcs_mock: WhmcsMock) -> None:
 
 
 def test_order(whmcs_mock: WhmcsMock) -> None:
-    """Ids grow in the order in which the calls are kept, whatever threads they come from."""
+    """Call ids increase in the order of the recorded calls, even with calls from several threads."""
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: ask(whmcs_mock.url), range(100)))
     ids = [call.id for call in whmcs_mock.calls]

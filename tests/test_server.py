@@ -47,7 +47,7 @@ def connected(server: MockServer) -> Iterator[socket.socket]:
 
 
 class Answer(http.client.HTTPResponse):
-    """The next answer on a connection that may be kept."""
+    """The next answer on a connection, which may be kept alive."""
 
     def __init__(self, connection: socket.socket, method: str = "POST") -> None:
         super().__init__(connection, method=method)

@@ -1,4 +1,4 @@
-"""The server outlives forks, guards, shortages, clients that leave, and what it is given to send."""
+"""The server survives forks, socket guards, resource limits, disconnecting clients, and responses it cannot send."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no f
 
 
 def run(code: str) -> str:
-    """Run Python code beside these tests; return what it printed, and hold that it said nothing on stderr."""
+    """Run Python code with this folder on its path; assert that stderr is empty, and return its output."""
     environment = {**os.environ, "PYTHONPATH": str(TESTS)}
-    # Python 3.12 warns of fork() beside threads, which is what is tried here.
+    # Python 3.12 warns about fork() in a process with threads, which is what is tested here.
     forking = "-Wignore:This process:DeprecationWarning"
     done = subprocess.run(
         [sys.executable, forking, "-c", code], capture_output=True, text=True, timeout=120, env=environment, check=False
@@ -49,7 +49,7 @@ def run(code: str) -> str:
 
 @contextlib.contextmanager
 def command(*arguments: str, **options: Any) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Run ``whmcs-mock serve``; give the process and its port."""
+    """Run ``whmcs-mock serve``; yield the process and its port."""
     line = [sys.executable, "-m", "whmcs_mock", "serve", "--port", "0", *arguments]
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
     with process:
@@ -69,7 +69,7 @@ def command(*arguments: str, **options: Any) -> Iterator[tuple[subprocess.Popen[
 @posix
 @pytest.mark.parametrize("leave", ["os._exit(0)", "sys.exit()", "server.stop(); os._exit(0)", "pass"])
 def test_forked_child(leave: str) -> None:
-    """A forked child that exits, or stops its copy, does not end the server of its parent."""
+    """A forked child that exits, or stops its copy of the server, does not stop the server of its parent."""
     told = run(f"""
 import os, sys, wire
 from whmcs_mock import MockServer
@@ -87,7 +87,7 @@ with MockServer() as server, wire.Connection(server) as kept:
 
 @posix
 def test_forked_child_lives() -> None:
-    """A stopped server's port is free and refuses at once, though a forked child lives on."""
+    """A stopped server's port refuses connections and can be reused at once, even while a forked child lives."""
     told = run("""
 import os, signal, socket, wire
 from whmcs_mock import MockServer
@@ -112,7 +112,7 @@ os.kill(child, signal.SIGKILL)
 
 @posix
 def test_child_that_is_not_told(serve: Serve) -> None:
-    """So it is when the child does not know, and holds the descriptors, as one forked in C does."""
+    """The same holds if another process still has the file descriptors, as after a fork in C."""
     server = serve()
     copies = [os.dup(server.server.fileno())]  # type: ignore[union-attr]
     try:
@@ -125,11 +125,11 @@ def test_child_that_is_not_told(serve: Serve) -> None:
         os.close(copies[0])
 
 
-# Shortages.
+# Resource limits.
 
 
 def ask_at_once(port: int, count: int) -> set[socket.socket]:
-    """Connect many clients, of which each asks; they keep their connections."""
+    """Connect many clients at once and send a request from each; they keep their connections."""
     clients = {socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(count)}
     for client in clients:
         client.sendall(request())
@@ -137,7 +137,7 @@ def ask_at_once(port: int, count: int) -> set[socket.socket]:
 
 
 def pick_answered(waiting: set[socket.socket], patience: float) -> set[socket.socket]:
-    """Take out of the waiting clients those that have an answer, until no more comes."""
+    """Remove the clients with an answer from those that wait, until no more answers arrive, and return them."""
     answered: set[socket.socket] = set()
     while waiting and (ready := select.select(waiting, [], [], patience)[0]):
         answered |= set(ready)
@@ -146,7 +146,7 @@ def pick_answered(waiting: set[socket.socket], patience: float) -> set[socket.so
 
 
 def leave_in_turn(answered: set[socket.socket], waiting: set[socket.socket]) -> None:
-    """Let those that have an answer leave, so that there is room for others, until all have one."""
+    """Disconnect the answered clients to make room for the waiting ones, until all are answered."""
     while answered:
         for client in answered:
             assert client.recv(65536).startswith(b"HTTP/1.1 400 ")
@@ -157,7 +157,7 @@ def leave_in_turn(answered: set[socket.socket], waiting: set[socket.socket]) -> 
 
 
 def test_guarded_sockets(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A guard in the place of the class of sockets, as pytest-socket has it, ends neither a server nor a connection."""
+    """Replacing socket.socket, as pytest-socket does, stops neither a server nor its connections."""
     server = serve()
 
     class Guarded(socket.socket):
@@ -177,7 +177,7 @@ def test_guarded_sockets(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
 @posix
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system does not show a process's time")
 def test_no_descriptors() -> None:
-    """With 64 descriptors 120 clients cost hardly any time while there is no room, and are all served once there is."""
+    """With 64 file descriptors, 120 clients cost hardly any CPU time while they wait, and all are served in the end."""
     import resource
 
     def used() -> float:
@@ -199,7 +199,7 @@ def test_no_descriptors() -> None:
 
 
 def test_no_threads() -> None:
-    """While no thread is to be had kept connections are answered, others wait, and nothing is printed."""
+    """If no thread can be started, kept connections are answered, others wait, and nothing is printed."""
     told = run("""
 import select, threading, wire
 from whmcs_mock import MockServer
@@ -230,7 +230,7 @@ with MockServer() as server, wire.Connection(server) as kept:
 @posix
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root has no limit of threads")
 def test_limit_of_threads() -> None:
-    """The same under a limit of the system."""
+    """If the system limits threads, kept connections are answered, and others wait."""
     import resource
 
     count = len(subprocess.run(["ps", "-LU", str(os.getuid())], capture_output=True, check=True).stdout.splitlines())
@@ -254,7 +254,7 @@ def test_limit_of_threads() -> None:
 
 
 def test_start_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server whose first worker cannot be started yet serves once it can."""
+    """A server whose first worker thread cannot be started serves requests as soon as it can."""
     started = threading.Event()
 
     def refuse(worker: threading.Thread, start: Callable[[threading.Thread], None] = threading.Thread.start) -> None:
@@ -270,13 +270,13 @@ def test_start_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def workers(server: MockServer) -> int:
-    """Return how many threads serve the connections of one server."""
+    """Return the number of worker threads of a server."""
     assert isinstance(server.server, listener.Listener)
     return len(server.server._workers)
 
 
 def test_idle_workers_end(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After 200 clients at once there are soon 8 idle workers and the one that accepts, and they serve on."""
+    """After 200 concurrent clients, the workers are soon reduced to 8 idle ones and the one that accepts."""
     monkeypatch.setattr(listener, "_SPARE_SECONDS", 0.05)
     server = serve()
     with contextlib.ExitStack() as stack:
@@ -293,14 +293,14 @@ def test_idle_workers_end(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None
         assert post(server, ASK).body == NOT_FOUND
 
 
-# What cannot be sent, and what should not happen.
+# Invalid responses and bugs.
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("X-Name", "Łódź"), ("X-Łódź", "1"), ("X-Name", "\N{EURO SIGN}")], ids=["value", "name", "euro"]
 )
 def test_unsendable_header(serve: Serve, name: str, value: str) -> None:
-    """A header that is not latin-1 makes a 500 that says so, to the client and in the journal; the connection goes on."""
+    """A header that is not latin-1 causes a 500 with the reason, which is also recorded; the connection is kept."""
     server = serve()
     server.expect_request("/hook").respond_with_data("x", headers={name: value})
     server.expect_request(ENDPOINT, query_string="x=1").respond_with_data("x", headers={name: value})
@@ -319,10 +319,10 @@ def test_unsendable_header(serve: Serve, name: str, value: str) -> None:
 
 @pytest.mark.parametrize("value", ["a\r\nX-More: b", "a\nb", "a\rb", "a\0b"])
 def test_unsendable_line_break(serve: Serve, value: str) -> None:
-    """A header with a line break, or NUL, is never sent."""
+    """A header value with a line break or NUL is never sent."""
 
     class Unchecked(Response):
-        def get_wsgi_headers(self, environ: Any) -> Any:  # noqa: ARG002  # Werkzeug's name
+        def get_wsgi_headers(self, environ: Any) -> Any:  # noqa: ARG002  # Werkzeug's parameter name
             class Headers(list[tuple[str, str]]):
                 def to_wsgi_list(self) -> list[tuple[str, str]]:
                     return [*self]
@@ -338,7 +338,7 @@ def test_unsendable_line_break(serve: Serve, value: str) -> None:
 
 
 def test_unsendable_length(serve: Serve) -> None:
-    """A Content-Length that is no number makes a 500 that says so, and not the API's answer."""
+    """A Content-Length that is not a number causes a 500 that quotes it."""
     server = serve()
     server.expect_request("/hook").respond_with_handler(
         lambda _: Response(iter([b"x"]), headers={"Content-Length": "many"})
@@ -350,7 +350,7 @@ def test_unsendable_length(serve: Serve) -> None:
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), OSError("a bug"), RuntimeError("a bug")], ids=repr)
 def test_bug(serve: Serve, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    """An exception that should not happen is a 500, and the test is told; the worker and the connection go on."""
+    """An unexpected exception causes a 500 and is raised in the test; the connection is kept."""
     server = serve()
 
     def fail(*_args: Any) -> Any:
@@ -369,7 +369,7 @@ def test_bug(serve: Serve, monkeypatch: pytest.MonkeyPatch, error: Exception) ->
 
 
 def test_bug_of_a_listener_of_calls(serve: Serve) -> None:
-    """An exception out of on_call is for the test to see, and the server goes on."""
+    """An exception in on_call is raised in the test, and the server continues."""
     failing = [True]
 
     def told(_call: Any) -> None:
@@ -385,13 +385,13 @@ def test_bug_of_a_listener_of_calls(serve: Serve) -> None:
         server.check_handler_errors()
 
 
-# Clients that leave.
+# Clients that disconnect.
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize("leave", ["close", "reset"])
 def test_client_leaves_slow(leave: str, tls: bool) -> None:
-    """A client that leaves while its answer is held back is noticed soon, and its worker is free."""
+    """A client that disconnects while its answer is delayed is noticed soon, which frees its worker."""
     authority, context, trusting = trustme.CA(), None, ssl.create_default_context()
     authority.configure_trust(trusting)
     if tls:
@@ -417,7 +417,7 @@ def test_client_leaves_slow(leave: str, tls: bool) -> None:
 
 
 def test_log_that_nobody_reads() -> None:
-    """Calls go on though nobody reads stderr, and the command ends at once with 0."""
+    """Calls are answered even if nobody reads stderr, and the command still exits promptly with code 0."""
     with command() as (process, port), socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         asked = request("POST", ENDPOINT, b"action=GetCredits&clientid=1&description=" + 500 * b"x")
         for _ in range(3000):
@@ -428,7 +428,7 @@ def test_log_that_nobody_reads() -> None:
 
 
 def test_log_says_what_it_dropped() -> None:
-    """While nobody reads, lines are dropped; once somebody does, the log says how many, and goes on."""
+    """Log lines are dropped while nobody reads them; later the log says how many, and continues."""
     reading, writing = os.pipe()
     log = AccessLog(writing)
     for number in range(10_000):
@@ -445,7 +445,7 @@ def test_log_says_what_it_dropped() -> None:
 
 
 def test_log_outlives_a_bug() -> None:
-    """A line that cannot be made is told, and the next ones are written."""
+    """An error while formatting a log line is logged, and the following lines are written."""
     reading, writing = os.pipe()
     log = AccessLog(writing)
     log.write(lambda: str(1 // 0))
@@ -459,7 +459,7 @@ def test_log_outlives_a_bug() -> None:
 
 
 def test_log_lines_are_short() -> None:
-    """A line of the access log has at most 8 KiB, however many parameters came, and each call has its line."""
+    """A line of the access log has at most 8 KiB even with many parameters, and each call has its own line."""
     body = b"&".join([b"action=GetCredits", *(b"name%d=%b" % (number, 50 * b"x") for number in range(2000))])
     with command() as (process, port):
         for _ in range(3):
