@@ -306,7 +306,7 @@ CASES = {
 
 @pytest.mark.parametrize("data", CASES.values(), ids=CASES)
 def test_framing(server: MockServer, data: bytes) -> None:
-    """Data that both h11 and llhttp reject is refused, with the connection closed; data that both accept is answered."""
+    """Data that both h11 and llhttp reject is refused, and the connection closed; data that both accept is answered."""
     read = {is_read_by_h11(data), is_read_by_llhttp(data)}
     answers = exchange(server, data)
     if read == {False}:

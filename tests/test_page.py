@@ -1,4 +1,4 @@
-"""The page of ``whmcs-mock serve`` in a real browser."""
+"""The web page of ``whmcs-mock serve`` in a real browser."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture
 def page(driver: Any, serve: Callable[..., MockServer]) -> Iterator[Page]:
-    """Yield the page; a test that expects no failed request must leave the console empty."""
-    del serve  # which ends later: the page is left before its server stops
+    """Yield the page; the console must be empty at the end, unless the test expects failed requests."""
+    del serve  # requested so that it ends later: the page is left before its server stops
     page = Page(driver)
     yield page
     left = page.problems()
@@ -53,7 +53,7 @@ def page(driver: Any, serve: Callable[..., MockServer]) -> Iterator[Page]:
 
 @pytest.fixture
 def server(serve: Callable[..., MockServer], page: Page) -> MockServer:
-    """Return a server of two clients, and open its page."""
+    """Return a server with two clients, and open its page."""
     server = serve(TWO_CLIENTS)
     page.open(server.url_for("/_mock/"))
     return server
@@ -71,7 +71,7 @@ def focused(page: Page) -> str:
 
 
 def test_call_appears(page: Page, server: MockServer) -> None:
-    """A call is listed when it comes, without reloading, with its action, client, status and reason."""
+    """A new call is listed without reloading, with its action, client, status and reason."""
     page.run("window.mark = 1")
     page.shows("#no-calls", f"No call yet. Point your code at {server.url}")
     call(server, clientid=1)
@@ -81,7 +81,7 @@ def test_call_appears(page: Page, server: MockServer) -> None:
 
 
 def test_details(page: Page, server: MockServer) -> None:
-    """A chosen call shows its parameters without secrets, why, its advice, the exact answer, and itself as curl."""
+    """The details of a call show masked parameters, reason, advice, exact answer, and a curl command."""
     answer = requests.post(server.url, data={"action": "GetCredits", "clientid": "01", "x": "it's", **SENT}, timeout=30)
     requests.post(server.url, data={"action": "GetCredits", "clientid": 1}, timeout=30)
     page.choose("GetCredits")
@@ -102,7 +102,7 @@ def test_details(page: Page, server: MockServer) -> None:
 
 
 def test_curl_is_runnable(page: Page, server: MockServer) -> None:
-    """The copied command makes the same call again."""
+    """The copied curl command repeats the call."""
     permissions = ["clipboardReadWrite", "clipboardSanitizedWrite"]
     page.driver.execute_cdp_cmd("Browser.grantPermissions", {"permissions": permissions})
     params = {"action": "GetCredits", "clientid": "7", "responsetype": "json", "note": "a'b\"c $d\\ <&>\nend"}
@@ -118,7 +118,7 @@ def test_curl_is_runnable(page: Page, server: MockServer) -> None:
 
 
 def test_filter(page: Page, server: MockServer) -> None:
-    """The filter takes words of any field, and name=value for a parameter or field; calls that come are filtered too."""
+    """The filter matches words in any field, or name=value for a parameter or field; new calls are filtered, too."""
     call(server, clientid=1)
     call(server, clientid=99)
     page.lists("1", "99")
@@ -141,7 +141,7 @@ def test_filter(page: Page, server: MockServer) -> None:
 
 
 def test_markup_is_text(page: Page, server: MockServer) -> None:
-    """Markup in a description, an action or a parameter is shown as text; it runs nothing and asks for nothing."""
+    """Markup in a description, an action or a parameter is shown as text; it runs no script and loads nothing."""
     call(server, "AddCredit", clientid=1, amount="1.00", description=MARKUP)
     call(server, MARKUP, clientid=MARKUP, **{MARKUP: MARKUP})
     page.choose("AddCredit")
@@ -157,7 +157,7 @@ def test_markup_is_text(page: Page, server: MockServer) -> None:
 
 
 def test_page_has_strict_policy(server: MockServer) -> None:
-    """The policy lets the page run its own script and style and ask its own server, and nothing else."""
+    """The Content-Security-Policy allows only the page's own script and style, and requests to its own server."""
     response = requests.get(server.url_for("/_mock/"), timeout=30)
     policy = response.headers["Content-Security-Policy"]
     hash = r"'sha256-[A-Za-z0-9+/=]+'"
@@ -171,7 +171,7 @@ def test_page_has_strict_policy(server: MockServer) -> None:
 
 
 def test_held_call(page: Page, server: MockServer) -> None:
-    """A call whose answer is held back is listed as such, and completed when it is answered."""
+    """A call whose answer is delayed is listed as pending, and updated when it is answered."""
     requests.post(server.url_for("/_mock/fixtures"), json={"faults": [{"fault": "slow", "seconds": 300}]}, timeout=30)
     thread = threading.Thread(target=call, args=[server], kwargs={"clientid": 1})
     thread.start()
@@ -185,7 +185,7 @@ def test_held_call(page: Page, server: MockServer) -> None:
 
 
 def test_forgotten_calls(page: Page, server: MockServer) -> None:
-    """Calls that the server keeps no longer vanish, whoever made it forget them, and later ones are listed."""
+    """Calls that the server has forgotten are removed from the list, and later ones are added."""
     call(server, clientid=1)
     page.lists("client 1")
     page.click("#forget")
@@ -200,11 +200,11 @@ def test_forgotten_calls(page: Page, server: MockServer) -> None:
     page.lists("| 99 |", "| 98 |")
 
 
-# Steering
+# Control
 
 
 def test_large_numbers(page: Page, serve: Callable[..., MockServer]) -> None:
-    """Ids and amounts of eighteen digits are kept to the last one when a credit is added."""
+    """Ids and amounts of eighteen digits keep every digit when a credit is added."""
     server = serve(Ledger([Client(10**17 + 1, [Credit(10**16 + 1, "2016-01-01", "", f"{'9' * 18}.99")])]))
     page.open(server.url_for("/_mock/#clients"))
     page.lists(f"{10**18 - 1}.99 | {10**18 - 1}.99 | {10**16 + 1}", box="#log")
@@ -217,7 +217,7 @@ def test_large_numbers(page: Page, serve: Callable[..., MockServer]) -> None:
 
 
 def test_add_credit(page: Page, server: MockServer) -> None:
-    """A credit that is added on the page is in the next answer; the log and balance show it."""
+    """A credit added on the page appears in the log, the balance and the next answer."""
     page.click("nav a[href='#clients']")
     page.lists("1 | 2 | -20.10", "7 | 0 | 0.00", box="#client-list")
     page.lists("2016-01-01 | Prepayment | 10.10 | 10.10", "#1 | -30.20 | -20.10", box="#log")
@@ -236,7 +236,7 @@ def test_add_credit(page: Page, server: MockServer) -> None:
 
 
 def test_wrong_amount(page: Page, server: MockServer) -> None:
-    """An amount that is none is told beside the field, and nothing is sent."""
+    """An invalid amount is reported below the form, and nothing is sent."""
     page.click("nav a[href='#clients']")
     page.lists("Prepayment", "Invoice", box="#log")
     for amount in ("", "abc", "1,50", "1.005", "1e3", "--1", "01"):
@@ -249,7 +249,7 @@ def test_wrong_amount(page: Page, server: MockServer) -> None:
 
 
 def test_fault(page: Page, server: MockServer) -> None:
-    """A fault that is armed on the page is met by the calls it names, as often as it says."""
+    """A fault armed on the page applies to matching calls, as many times as requested."""
     page.click("#arm")
     Select(page.find("#fault select")).select_by_value("maintenance")
     assert not page.find("[name=seconds]").is_displayed()
@@ -263,7 +263,7 @@ def test_fault(page: Page, server: MockServer) -> None:
 
 
 def test_slow_fault_has_seconds(page: Page, server: MockServer) -> None:
-    """The fault slow is given its seconds."""
+    """The seconds of the fault slow can be set."""
     page.click("#arm")
     Select(page.find("#fault select")).select_by_value("slow")
     page.type("#fault [name=seconds]", "0.2")
@@ -273,7 +273,7 @@ def test_slow_fault_has_seconds(page: Page, server: MockServer) -> None:
 
 
 def test_refusal_in_words(page: Page, server: MockServer) -> None:
-    """What the server refuses is told in its own sentence."""
+    """An error message of the server is shown on the page."""
     page.click("#arm")
     page.type("#fault [name=times]", "often")
     page.click("#fault button")
@@ -283,7 +283,7 @@ def test_refusal_in_words(page: Page, server: MockServer) -> None:
 
 
 def test_every_fault_is_offered(page: Page, server: MockServer) -> None:
-    """The faults that can be chosen are those of a fixture file."""
+    """The page offers the same faults as a fixture file."""
     refusal = requests.post(server.url_for("/_mock/fixtures"), json={"faults": [{"fault": "?"}]}, timeout=30)
     named = refusal.json()["error"].split("write one of ")[1].split(", ")
     offered = page.run("return [...document.querySelector('#fault select').options].map((option) => option.value)")
@@ -291,7 +291,7 @@ def test_every_fault_is_offered(page: Page, server: MockServer) -> None:
 
 
 def test_profile(page: Page, server: MockServer) -> None:
-    """The profile is switched on the page, and shown when another program switches it."""
+    """The profile can be switched on the page, which also shows changes made elsewhere."""
     assert page.find("[value=documented]").is_selected()
     page.click("[value=live] + span")
     page.shows("#note", "Answers are live now.")
@@ -301,7 +301,7 @@ def test_profile(page: Page, server: MockServer) -> None:
 
 
 def test_reset(page: Page, server: MockServer) -> None:
-    """A reset on the page takes away calls, additions and faults, and restores the profile."""
+    """A reset on the page removes calls, additions and faults, and restores the profile."""
     call(server, "AddCredit", clientid=7, amount="5.00", description="x")
     server.profile = "live"
     page.lists("AddCredit")
@@ -316,7 +316,7 @@ def test_reset(page: Page, server: MockServer) -> None:
 
 
 def test_world(page: Page, server: MockServer) -> None:
-    """The page of a world shows and steers that world only; a field leads to another."""
+    """The page of a world shows and controls only that world; a field opens another world."""
     page.type("#world", "a/b")
     page.find("#world").send_keys(Keys.ENTER)
     page.shows("#error", "The name of a world is 1 to 64 of the characters")
@@ -335,7 +335,7 @@ def test_world(page: Page, server: MockServer) -> None:
 
 
 def test_server_gone(page: Page, server: MockServer, serve: Callable[..., MockServer]) -> None:
-    """The page says when the server is gone, and goes on when there is one again, even if it counts anew."""
+    """The page reports that the server is gone, and reconnects to a new server on the same port."""
     call(server, clientid=1)
     page.lists("client 1")
     port = server.port
@@ -353,7 +353,7 @@ def test_server_gone(page: Page, server: MockServer, serve: Callable[..., MockSe
 
 
 def test_command(page: Page) -> None:
-    """``whmcs-mock serve`` shows the page at the root of its port, too."""
+    """``whmcs-mock serve`` also serves the page at the root path."""
     command = [sys.executable, "-m", "whmcs_mock", "serve", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
@@ -368,11 +368,11 @@ def test_command(page: Page) -> None:
             process.terminate()
 
 
-# For everyone
+# Accessibility
 
 
 def test_keyboard(page: Page, server: MockServer) -> None:
-    """All can be reached by Tab, with the focus in sight; arrows, Home and End choose in a list, Enter leads on."""
+    """Every control can be reached with Tab and shows the focus; arrow keys, Home, End and Enter work in lists."""
     for clientid in (1, 7, 99):
         call(server, clientid=clientid)
     page.lists("client 1", "client 7", "Not Found")
@@ -405,7 +405,7 @@ def press(page: Page, key: str) -> str:
 
 
 def test_names_and_landmarks(page: Page, server: MockServer) -> None:
-    """Every control has a name, each part is a landmark or named region, and new calls are told politely."""
+    """Controls have names, regions are landmarks or have names, and new calls are announced in a status region."""
     page.click("#arm")
     for view in ("#clients", "#calls"):
         page.click(f"nav a[href='{view}']")
@@ -415,7 +415,7 @@ def test_names_and_landmarks(page: Page, server: MockServer) -> None:
         assert [role for role, name in names if not name] == []
     page.run(
         "const inner = window.setTimeout; window.setTimeout = (call, ms) => inner(call, ms / 50)"
-    )  # no 5 s to wait
+    )  # do not wait for 5 s
     parts = ["header", "nav[aria-label]", "main", "section[aria-label]", "h1", "[role=listbox]", "[role=alert]"]
     assert [css for css in parts if not page.all(css)] == []
     call(server, clientid=1)
@@ -431,7 +431,7 @@ def is_control(node: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize("view", ["calls", "clients"])
 def test_narrow(page: Page, serve: Callable[..., MockServer], view: str) -> None:
-    """At 360 px nothing needs to be scrolled sideways, whatever long words there are."""
+    """At a width of 360 px there is no horizontal scrolling, even with long words."""
     long = "a" * 300
     server = serve(Ledger([Client(1, [Credit(10**17, "2016-01-01", long, f"{'9' * 18}.99", 10**17)])]))
     call(server, clientid=1, note=long)
@@ -449,7 +449,7 @@ def test_narrow(page: Page, serve: Callable[..., MockServer], view: str) -> None
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_contrast(page: Page, serve: Callable[..., MockServer], scheme: str) -> None:
-    """Dark and light follow the system, and every text has a contrast of 4.5 to 1 at least."""
+    """The colour scheme follows the system, and all text has a contrast of at least 4.5 to 1."""
     server = serve(TWO_CLIENTS)
     call(server, clientid=99)
     requests.post(server.url, data={"action": "GetCredits", "clientid": 1}, timeout=30)
@@ -473,7 +473,7 @@ def test_contrast(page: Page, serve: Callable[..., MockServer], scheme: str) -> 
 
 
 def luminance(color: str) -> float:
-    """Return the relative luminance of WCAG 2."""
+    """Return the relative luminance as defined by WCAG 2."""
     parts = [int(part) / 255 for part in re.findall(r"\d+", color)[:3]]
     red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
@@ -484,11 +484,11 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-# Much
+# Large amounts
 
 
 def test_ten_thousand_calls(page: Page, serve: Callable[..., MockServer]) -> None:
-    """Ten thousand calls are listed, filtered and walked through; only the rows in sight are drawn."""
+    """Ten thousand calls can be listed, filtered and scrolled; only the visible rows are drawn."""
     server = serve(TWO_CLIENTS)
     for number in range(10_000):
         body = f"action=GetCredits&clientid={number}&responsetype=json".encode()
@@ -500,7 +500,7 @@ def test_ten_thousand_calls(page: Page, serve: Callable[..., MockServer]) -> Non
     page.until(lambda: "| 9999 |" in page.rows()[-1], "the latest call is in sight")
     call(server, clientid=7)
     page.until(lambda: "| 7 | 200 | client 7" in page.rows()[-1], "the next call is in sight")
-    page.shows("#call-count", "10,000")  # the server keeps no more
+    page.shows("#call-count", "10,000")  # the maximum that the server keeps
     assert len(page.rows()) < 80
     page.find("#call-list").send_keys(Keys.HOME)
     page.until(lambda: "| 1 |" in page.rows()[0], "the first that is kept is in sight")
@@ -519,7 +519,7 @@ def test_ten_thousand_calls(page: Page, serve: Callable[..., MockServer]) -> Non
 
 
 def test_long_log(page: Page, serve: Callable[..., MockServer]) -> None:
-    """A client with twenty thousand entries is shown, scrolled and added to; its chart is thinned out."""
+    """A log of twenty thousand entries can be shown, scrolled and extended; its chart is simplified."""
     entries = [Credit(id, "2024-01-01", f"entry {id}", "-1.00" if id % 3 else "3.00") for id in range(1, 20_001)]
     entries[14_141] = Credit(14_142, "2024-01-01", "a peak", "250000.00")
     entries[14_142] = Credit(14_143, "2024-01-01", "and back", "-250000.00")
@@ -530,7 +530,7 @@ def test_long_log(page: Page, serve: Callable[..., MockServer]) -> None:
     assert len(page.rows("#log")) < 80
     path = page.run("return document.querySelector('#steps').getAttribute('d')")
     assert path.count("V") <= 1200
-    assert "V8.00" in path  # the highest is kept
+    assert "V8.00" in path  # the maximum is kept
     page.run("document.querySelector('#log').scrollTop = 30 * 10000")
     page.until(lambda: any("entry 10001 |" in row for row in page.rows("#log")), "the middle is drawn")
     page.type("#credit [name=amount]", "5")

@@ -1,4 +1,4 @@
-"""Pages of WHMCS's API reference as fixtures: what is read of a page, and what a call to its action gets.
+"""Pages of the WHMCS API reference as fixtures: how they are read, and how calls to their actions are answered.
 
 The pages in tests/pages have the form of the reference; their actions are invented. With WHMCS_DOCS set to the
 folder of a clone of WHMCS's developer-docs, a test goes through the real ones.
@@ -41,25 +41,25 @@ ERRORS = "\n### Error Responses\n\nPossible ones:\n\n{errors}\n"
 
 
 def written(action: str = "GetThing", block: str = "{}", rows: str = "", errors: str = "") -> str:
-    """Write a page with as little as a page may have."""
+    """Return a minimal page."""
     text = TABLE.format(action=action, rows=rows) + "\n" + EXAMPLE.format(block=block)
     return text + (ERRORS.format(errors=errors) if errors else "")
 
 
 def parsed(text: str | bytes, *, named: bool = True) -> Page:
-    """Read a page that is one."""
+    """Parse a valid page."""
     page = parse_page(text if isinstance(text, bytes) else text.encode(), "page.md", named=named)
     assert page is not None
     return page
 
 
 def page(name: str) -> Page:
-    """Read a page of tests/pages."""
+    """Load a page from tests/pages."""
     return parsed((PAGES / f"{name}.md").read_bytes())
 
 
 def problem(text: str | bytes, *, named: bool = True) -> str:
-    """Return the one problem of a page."""
+    """Return the single problem of an invalid page."""
     with pytest.raises(FixtureError) as error:
         parsed(text, named=named)
     assert len(error.value.problems) == 1
@@ -67,16 +67,16 @@ def problem(text: str | bytes, *, named: bool = True) -> str:
 
 
 def store(*credits: str) -> Store:
-    """Return a store with client 1, whose log has these amounts."""
+    """Return a store with client 1, whose log has the given amounts."""
     log = [Credit(number, "2024-01-31", "", amount) for number, amount in enumerate(credits, 1)]
     return Store(Ledger([Client(1, log)], sources=["credits.yaml"]))
 
 
-# What is read.
+# Parsing.
 
 
 def test_block_is_kept_as_printed() -> None:
-    """The example is the JSON between the two fences, and nothing of it changes."""
+    """The example is kept exactly as the JSON between the two fences."""
     voucher = page("getvoucher")
     text = (PAGES / "getvoucher.md").read_text("utf-8")
     assert voucher.block.startswith('{\n    "result": "success",\n    "voucherid": 3,')
@@ -85,7 +85,7 @@ def test_block_is_kept_as_printed() -> None:
 
 
 def test_example_keeps_its_types() -> None:
-    """Numbers, true, null and empty lists of a nested example are those, not texts."""
+    """Numbers, true, null and empty lists in a nested example keep their types."""
     example = page("getvoucher").example
     assert [example[name] for name in ("voucherid", "clientid", "seriesid", "valid", "value", "none", "name")] == [
         3, "1", None, True, 12.5, [], "Grüße",
@@ -94,7 +94,7 @@ def test_example_keeps_its_types() -> None:
 
 
 def test_documented_getcredits() -> None:
-    """The flat keys of the GetCredits page stand for a list of two credits."""
+    """The flat keys of the GetCredits page are read as a list of two credits."""
     credits = parsed(written("GetCredits", DOCUMENTED))
     assert credits.flat
     assert credits.block == DOCUMENTED
@@ -103,7 +103,7 @@ def test_documented_getcredits() -> None:
 
 
 def test_flat_keys() -> None:
-    """Runs from 0 to n are lists, other numbers are keys, and a blank after the last bracket is no part of a key."""
+    """Numbers from 0 to n form a list, other numbers are keys, and a blank after the last bracket is ignored."""
     vouchers = page("getvouchers")
     assert vouchers.flat
     assert vouchers.example == {
@@ -115,12 +115,12 @@ def test_flat_keys() -> None:
 
 @pytest.mark.parametrize("block", ["[]", '{\n    "result": "error"\n}'])
 def test_nothing_is_added(block: str) -> None:
-    """An empty list, or an answer that is an error, is read as it stands."""
+    """An empty list or an error answer is read unchanged."""
     assert parsed(written(block=block)).example == json.loads(block)
 
 
 def test_parameters() -> None:
-    """A row gives the name, the type and the use, whatever bars the cells between them hold."""
+    """A table row gives a parameter's name, type and use, even if the cells between them contain bars."""
     rows = {one.name: one for one in page("getvoucher").parameters}
     assert list(rows)[:4] == ["action", "voucherid", "clientid", "seriesid"]
     assert "Parameter" not in rows
@@ -137,14 +137,14 @@ def test_parameters() -> None:
 
 
 def test_errors_are_those_of_their_section() -> None:
-    """The messages are the lines of the section Error Responses; warnings are none."""
+    """The errors are the lines of the section Error Responses; warnings are not included."""
     assert page("getvoucher").errors[:2] == ("Voucher ID Not Found", "Client ID not found")
     assert len(page("getvoucher").errors) == 7
     assert page("getshades").errors == ()
 
 
 def test_request() -> None:
-    """The example request is read as PHP's http_build_query sends it, without its credentials."""
+    """The example request is read as PHP's http_build_query encodes it, without its credentials."""
     assert page("getvoucher").request == {
         "action": "GetVoucher",
         "voucherid": "3",
@@ -162,22 +162,22 @@ def test_request() -> None:
 
 
 def test_simple_request() -> None:
-    """A request without arrays gives the same as its lines say, also when the array has brackets of its own."""
+    """An example request without nested arrays is read, also in PHP's short array syntax."""
     request = "### Example Request (CURL)\n\n```\nhttp_build_query(\n    [\n    'a' => 'b',\n    'c' => true,\n    ]\n);\n```\n"
     assert parsed(written() + request).request == {"a": "b", "c": "1"}
 
 
 def test_line_ends_and_byte_order_mark() -> None:
-    """A clone with CRLF line ends and a byte order mark gives the same page."""
+    """CRLF line endings and a byte order mark do not change the page."""
     data = (PAGES / "getvoucher.md").read_bytes()
     assert parsed(b"\xef\xbb\xbf" + data.replace(b"\n", b"\r\n")) == page("getvoucher")
 
 
-# What is no page.
+# Invalid pages.
 
 
 def test_other_markdown_in_a_folder_is_passed_over() -> None:
-    """A file without both headings is no page when it is found in a folder, even if it is not UTF-8."""
+    """A file in a folder without both headings is skipped, even if it is not UTF-8."""
     assert parse_page((PAGES / "README.md").read_bytes(), "README.md", named=False) is None
     assert parse_page(b"# \xe9t\xe9\n", "README.md", named=False) is None
 
@@ -231,18 +231,18 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
 
 @pytest.mark.parametrize(("text", "message"), WRONG.values(), ids=WRONG)
 def test_wrong_page(text: str | bytes, message: str) -> None:
-    """What is wrong in a page that was named is told with its place and what to do."""
+    """A problem in a page that was named is reported with its position and what to do."""
     assert problem(text).startswith(f"page.md:{message}")
 
 
 @pytest.mark.parametrize("wrong", ["no example", "no JSON"])
 def test_wrong_page_in_a_folder(wrong: str) -> None:
-    """A page that is broken is told in a folder too."""
+    """A problem in a page is also reported if the page was found in a folder."""
     text, message = WRONG[wrong]
     assert problem(text, named=False).startswith(f"page.md:{message}")
 
 
-# What un-flattened keys stand for.
+# Flat keys.
 
 names = st.sampled_from(["a", "b c", " d", "1e", "é", '"', "\\/", "\U0001f600"])
 texts = st.text('b1é]\n"/', max_size=4)
@@ -254,7 +254,7 @@ nested = st.recursive(
 
 
 def flattened(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Write a nested answer as the flat pages print it: ``credits[credit][0][id]``."""
+    """Yield a nested answer in the form of the flat pages: ``credits[credit][0][id]``."""
     if isinstance(value, str):
         yield key, value
         return
@@ -264,33 +264,33 @@ def flattened(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 @given(st.dictionaries(names, nested, min_size=1, max_size=4))
 def test_flat_keys_give_back_what_was_flattened(body: dict[str, Any]) -> None:
-    """Un-flattening the flat keys of any answer gives that answer, and flattening it gives the flat keys again."""
+    """Flattening and un-flattening are inverse to each other, for any answer."""
     flat = dict(flattened(body))
     read = parsed(written(block=json.dumps(flat, indent=4))).example
     assert read == body
     assert list(flattened(read)) == list(flat.items())
 
 
-# What a call gets.
+# Answers.
 
 
 @pytest.mark.parametrize("name", ["getvoucher", "getvouchers", "getshades"])
 def test_own_request_gives_own_example(name: str) -> None:
-    """The page's own example request is answered by its own example."""
+    """A page's example request is answered with its example response."""
     own = page(name)
     assert answer(own, own.request, store()).body is own.example
 
 
 @pytest.mark.parametrize("block", ['{"result":  "success",\n "n": [1.0]}', "[]", '{\n  "a[b]": "\u00e9/"\n}'])
 def test_example_on_the_wire(block: str) -> None:
-    """The documented profile answers JSON by the example as the page prints it, byte for byte."""
+    """In the documented profile, the JSON answer is the example of the page, byte for byte."""
     with MockServer(Ledger(pages=[parsed(written(block=block))])) as server:
         answer = post(server, {"action": "getthing", "responsetype": "json"})
     assert (answer.status, answer.body) == (200, block.encode())
 
 
 def test_ids_that_were_sent() -> None:
-    """A sent id that stands at the top of the example takes the sent value, an int as int, a text or null as text."""
+    """An id at the top level of the example takes the value sent: an int as int, a text or null as text."""
     voucher = page("getvoucher")
     body = answer(voucher, {"voucherid": "07", "seriesid": "5"}, store()).body
     assert list(body.items()) == list((voucher.example | {"voucherid": 7, "seriesid": "5"}).items())
@@ -301,13 +301,13 @@ def test_ids_that_were_sent() -> None:
     "sent", [{"voucherid": "abc"}, {"voucherid": ""}, {"valid": "0"}, {"name": "Eve"}, {"id": "2"}]
 )
 def test_what_does_not_change_the_example(sent: dict[str, str]) -> None:
-    """What is empty, of another type than the example, no id, or not at its top, changes nothing."""
+    """Empty values, values of another type, non-ids and nested ids do not change the example."""
     voucher = page("getvoucher")
     assert answer(voucher, sent, store()).body is voucher.example
 
 
 def test_amount_of_apply_credit() -> None:
-    """ApplyCredit answers with the amount that was sent; no other action does."""
+    """ApplyCredit returns the amount that was sent; other actions do not."""
     block = '{"result": "success", "invoiceid": "1", "amount": "10.00"}'
     sent = {"invoiceid": "8", "amount": "2.50"}
     body = answer(parsed(written("ApplyCredit", block)), sent, store()).body
@@ -316,13 +316,13 @@ def test_amount_of_apply_credit() -> None:
 
 
 def test_client_is_the_ledgers() -> None:
-    """A client is named as the ledger has it, however the call writes the number."""
+    """A client id is returned in its normal form, however the call writes it."""
     both = Store(Ledger([Client(1), Client(7)]))
     assert answer(page("getvouchers"), {"userid": "07.00"}, both).body["userid"] == "7"
 
 
 def test_balance() -> None:
-    """The credit of ``client`` is the ledger's balance, with two decimals."""
+    """The credit of ``client`` is the balance in the ledger, with two decimals."""
     body = answer(page("getvoucher"), {"clientid": "1"}, store("100.00", "-57.5")).body
     assert body["client"] == {"id": 1, "credit": "42.50"}
     assert answer(page("getvoucher"), {}, store("100.00")).body["client"]["credit"] == "0.00"
@@ -338,7 +338,7 @@ def test_balance() -> None:
     ],
 )
 def test_client_that_is_not_there(name: str, sent: dict[str, str], message: str) -> None:
-    """A client that is not in the ledger is answered by the page's own error, as the page spells it."""
+    """A client that is not in the ledger gets the error as the page spells it."""
     with pytest.raises(ApiError, match=f"^{message}$") as error:
         answer(page(name), sent, store())
     assert error.value.status == 200
@@ -357,27 +357,27 @@ def test_client_that_is_not_there(name: str, sent: dict[str, str], message: str)
     ],
 )
 def test_no_error_is_invented(name: str, sent: dict[str, str]) -> None:
-    """A call that names no client by the page's parameter gets the example, and so does one to a page without that error."""
+    """A call without the page's client parameter, or to a page without a client error, gets the example."""
     asked = page(name)
     assert answer(asked, sent, store()).body is asked.example
 
 
 def test_two_errors_about_clients() -> None:
-    """A page that spells the error twice does not say which it is: it gives its example."""
+    """A page that lists two client errors is ambiguous, so its example is returned."""
     rows = "| clientid | int | Whose | Required |"
     both = parsed(written(rows=rows, errors="* Client ID Not Found\n* Client Not Found"))
     assert answer(both, {"clientid": "2"}, store()).body is both.example
 
 
 def test_why() -> None:
-    """The reason names the page and what was changed in it."""
+    """The reason names the page and the values that were changed."""
     assert answer(page("getvoucher"), {}, store()).why == "the example of page.md"
     assert (
         answer(page("getvoucher"), {"voucherid": "4"}, store()).why == "the example of page.md, with voucherid changed"
     )
 
 
-# What the advice says.
+# Advice.
 
 ADVICE = [
     ({}, "GetVoucher requires voucherid"),
@@ -399,7 +399,7 @@ ADVICE = [
 
 @pytest.mark.parametrize(("sent", "sentence"), ADVICE)
 def test_advice(sent: dict[str, str], sentence: str) -> None:
-    """What a call lacks, has beside the page's parameters, or has in another type, is one sentence."""
+    """A missing parameter, an unknown one or one of the wrong type gets one sentence of advice."""
     (told,) = advice(page("getvoucher"), {"action": "getvoucher", **sent})
     assert told.startswith(sentence)
 
@@ -417,12 +417,12 @@ def test_advice(sent: dict[str, str], sentence: str) -> None:
     ids=lambda sent: next(iter(sent)),
 )
 def test_no_advice(sent: dict[str, str]) -> None:
-    """What the page documents, what every action takes, and what is sent empty, needs no advice."""
+    """Documented parameters, those of every action, and empty values get no advice."""
     assert advice(page("getvoucher"), {"voucherid": "3", **sent}) == ()
 
 
 def test_client_goes_by_the_other_name() -> None:
-    """An action that takes the client as userid says so to a clientid, and one without parameters says that."""
+    """Advice against clientid names userid if the action takes that, or says that there are no parameters."""
     assert advice(page("getvouchers"), {"clientid": "1", "userid": "1"}) == (
         "GetVouchers has no parameter clientid; it has userid",
     )
@@ -430,7 +430,7 @@ def test_client_goes_by_the_other_name() -> None:
 
 
 def test_much_advice_is_cut() -> None:
-    """A call with thousands of unknown parameters gets ten sentences, and one that says there is more."""
+    """A call with thousands of unknown parameters gets ten sentences of advice, and one that says there are more."""
     told = advice(page("getvouchers"), {"userid": "1"} | {f"a{number}": "" for number in range(10_000)})
     assert len(told) == 11
     assert told[-1] == "more parameters are not as the page of GetVouchers has them"
@@ -438,7 +438,7 @@ def test_much_advice_is_cut() -> None:
 
 @given(st.dictionaries(st.text(max_size=20), st.text(max_size=20)))
 def test_any_call_is_answered(params: dict[str, str]) -> None:
-    """Whatever a call sends, a page answers by its example's keys, or by one of its errors."""
+    """Any call to a page's action gets the keys of its example, or one of its errors."""
     voucher = page("getvoucher")
     assert all(isinstance(sentence, str) for sentence in advice(voucher, params))
     try:
@@ -448,7 +448,7 @@ def test_any_call_is_answered(params: dict[str, str]) -> None:
     assert told in (list(voucher.example), ["Client ID not found"])
 
 
-# Which messages a page lists.
+# Listed error messages.
 
 
 @pytest.mark.parametrize(
@@ -468,7 +468,7 @@ def test_listed(message: str) -> None:
 
 
 def test_unlisted() -> None:
-    """A message that the page does not list gets the nearest ones; a page without a list refuses none."""
+    """A message that the page does not list is answered with the nearest ones; a page without a list accepts any."""
     wrong = 'GetVouchers has no error "Client ID Not Found"; the nearest are Client Not Found'
     assert unlisted(page("getvouchers"), "Client ID Not Found") == wrong
     assert "the nearest are Voucher ID Not Found, " in unlisted(page("getvoucher"), "Voucher Not Found")
@@ -488,12 +488,12 @@ def test_unlisted_in_a_file(tmp_path: Path) -> None:
     assert str(caught.value) == f'{file}:4:5: GetVouchers has no error "No"; the nearest are Client Not Found'
 
 
-# The real ones.
+# The real pages.
 
 
 @pytest.fixture(scope="module")
 def reference() -> list[Path]:
-    """Give the Markdown files of a real clone."""
+    """Return the Markdown files of a real clone."""
     if not (folder := os.environ.get("WHMCS_DOCS")):
         pytest.skip("WHMCS_DOCS does not name the folder of a clone of https://github.com/WHMCS/developer-docs")
     path = Path(folder)
@@ -501,7 +501,7 @@ def reference() -> list[Path]:
 
 
 def test_the_reference(reference: list[Path]) -> None:
-    """Each of the 162 pages answers its own request by its own example, and lists its own errors."""
+    """Each of the 162 pages answers its own request with its own example, and lists its own errors."""
     found = [parse_page(path.read_bytes(), str(path), named=False) for path in reference]
     pages = [page for page in found if page]
     assert len({page.action.lower() for page in pages}) == len(pages) == 162
@@ -511,7 +511,9 @@ def test_the_reference(reference: list[Path]) -> None:
         assert answer(real, real.request, store("10.00", "-10.00")).body is real.example, real.action
         assert not any(unlisted(real, error) for error in real.errors), real.action
         if real.flat:
-            printed = {key.rstrip(): value for key, value in json.loads(real.block).items()}  # GetProject's blanks
+            printed = {
+                key.rstrip(): value for key, value in json.loads(real.block).items()
+            }  # GetProject has trailing blanks
             assert dict(flattened(real.example)) == printed, real.action
         else:
             assert real.example == json.loads(real.block), real.action
@@ -522,7 +524,7 @@ def test_the_reference(reference: list[Path]) -> None:
 
 
 def test_the_reference_loads_fast(reference: list[Path]) -> None:
-    """All pages are read in less than 50 ms."""
+    """All pages are parsed in less than 50 ms."""
     took = []
     for _ in range(5):
         start = time.perf_counter()
