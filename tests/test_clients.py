@@ -1,4 +1,4 @@
-"""Clients of WHMCS that others wrote, unmodified: the right answer, the right error, the right refusal."""
+"""Unmodified third-party WHMCS clients: they get the right answers and errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
-import whmcspy  # type: ignore[import-untyped]  # it has no types
+import whmcspy  # type: ignore[import-untyped]  # has no type annotations
 from documented import DOCUMENTED
 
 from whmcs_mock import Client, Credentials, Ledger, MockServer, load_fixtures
@@ -50,11 +50,11 @@ ANSWERS: dict[str, dict[str, Any]] = {
 
 
 class Refused(Exception):
-    """The client told its user an error."""
+    """An error that the client reports to its user."""
 
 
 class GetCredits(Protocol):
-    """Let a client ask for a credit log; what is wrong is Refused."""
+    """A function that requests a credit log with a client; it raises Refused on an error."""
 
     def __call__(self, url: str, clientid: int = 1, *, secret: str = SECRET) -> Any: ...
 
@@ -88,7 +88,7 @@ def needs_php() -> str:
 
 @pytest.fixture(scope="module")
 def npm_whmcs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
-    """Give a function that calls ``whmcs`` from npm, installed here and now."""
+    """Return a function that calls ``whmcs`` from npm, which is installed in a temporary folder."""
     node, npm = needs("node"), needs("npm")
     folder = tmp_path_factory.mktemp("npm")
     options = ["--prefix", str(folder), "--prefer-offline", "--fetch-retries=0", "--no-audit", "--no-fund"]
@@ -110,7 +110,7 @@ def npm_whmcs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
 
 @pytest.fixture(params=["whmcspy", "npm whmcs", "php", "curl"])
 def get_credits(request: pytest.FixtureRequest) -> GetCredits:
-    """Give one client after another; together they use all ways to authenticate."""
+    """Return each client in turn; together they use all ways to authenticate."""
     if request.param == "npm whmcs":
         npm_whmcs = request.getfixturevalue("npm_whmcs")
     elif request.param == "php":
@@ -140,7 +140,7 @@ def get_credits(request: pytest.FixtureRequest) -> GetCredits:
 
 @pytest.fixture(params=["documented", "live"])
 def server(request: pytest.FixtureRequest) -> Iterator[MockServer]:
-    """Serve the documented example, behind credentials, in one profile after the other."""
+    """Serve the documented example with credentials, once in each profile."""
     ledger = Ledger(
         [*load_fixtures().clients, Client(2)],
         credentials=(Credentials(IDENTIFIER, SECRET), Credentials("admin", "hunter2", admin=True)),
@@ -150,36 +150,36 @@ def server(request: pytest.FixtureRequest) -> Iterator[MockServer]:
 
 
 def test_answer(server: MockServer, get_credits: GetCredits) -> None:
-    """A client gives its user the credit log."""
+    """A client returns the credit log."""
     assert get_credits(server.url) == ANSWERS[server.profile]
 
 
 def test_error(server: MockServer, get_credits: GetCredits) -> None:
-    """A client tells its user that there is no such client."""
+    """A client reports an unknown client id as an error."""
     with pytest.raises(Refused, match=r"Client ID Not Found$"):
         get_credits(server.url, 77)
 
 
 def test_authentication(server: MockServer, get_credits: GetCredits) -> None:
-    """A client with a wrong secret tells its user that it is."""
+    """A client with a wrong secret reports that authentication failed."""
     with pytest.raises(Refused, match=r"Authentication Failed$"):
         get_credits(server.url, secret="wrong")
 
 
 def test_no_credentials(server: MockServer, get_credits: GetCredits) -> None:
-    """A client without a secret tells its user what is missing."""
+    """A client without a secret reports missing credentials."""
     with pytest.raises(Refused, match=r"Invalid or missing credentials$"):
         get_credits(server.url, secret="")
 
 
 def test_whmcspy_permission(server: MockServer) -> None:
-    """What whmcspy takes for a refusal, by its status, is one."""
+    """A wrong secret makes whmcspy raise MissingPermission, which it derives from the status."""
     with pytest.raises(whmcspy.exceptions.MissingPermission):
         whmcspy.WHMCS(server.url, IDENTIFIER, "wrong").call("GetCredits", clientid=1)
 
 
 def test_add_credit(server: MockServer, npm_whmcs: Callable[..., Any]) -> None:
-    """What one client adds, another one sees."""
+    """A credit added with one client is visible to another."""
     added = npm_whmcs(server.url, IDENTIFIER, SECRET, "billing", "addCredit", "2", "12.50", "Goodwill")
     assert added == {"result": "success", "newbalance": "12.50"}
     whmcs = whmcspy.WHMCS(server.url, IDENTIFIER, SECRET)
@@ -212,7 +212,7 @@ def test_add_credit(server: MockServer, npm_whmcs: Callable[..., Any]) -> None:
     ids=lambda options: " ".join(options)[:60],
 )
 def test_curl(options: list[str], tmp_path: Path) -> None:
-    """Curl gets the documented answer, byte for byte, whatever it is told to send."""
+    """Curl gets the documented answer, byte for byte, with any of its options."""
     curl = needs("curl")
     (tmp_path / "README.md").write_text("a file")
     with MockServer() as server:
@@ -223,7 +223,7 @@ def test_curl(options: list[str], tmp_path: Path) -> None:
 
 
 def test_php_multipart(server: MockServer, tmp_path: Path) -> None:
-    """PHP's cURL, given an array, sends a multipart form, which is read as well."""
+    """PHP's cURL sends an array as a multipart form, which is accepted as well."""
     php = needs_php()
     example = (CLIENTS / "getcredits.php").read_text("utf-8").replace("http_build_query(", "(")
     (tmp_path / "multipart.php").write_text(example, "utf-8")

@@ -1,38 +1,38 @@
-r"""Run the snippets of README.md and docs/*.md: each one does what it shows.
+r"""Run the snippets of README.md and docs/*.md, and check that each one does what it shows.
 
-A document falls into sections: its opening, and what stands below each ``## `` heading. A section is one
-test. Its snippets run from top to bottom in one fresh folder, and what they start ends with it. README.md's
-sections begin in a copy of the project, as its reader does; those of docs/ in an empty folder with a copy of
-``fixtures/``. The port 8421 stands for a free one.
+A document is split into sections: the part before the first ``## `` heading, and the part below each one. A section
+is one test. Its snippets run from top to bottom in one new folder, and whatever they start is stopped at the end.
+The sections of README.md start in a copy of the project, as for its reader; those of docs/ in an empty folder with a
+copy of ``fixtures/``. The port 8421 is replaced by a free one.
 
-The language of a fenced block says what is done with it:
+The language of a fenced block determines what is done with it:
 
 ``console``
-    Each ``$ command`` is run by bash; one that ends in a backslash goes on in the next line, and so it does in
-    lines that begin with ``>``. The lines below it are what it prints, with ``...`` for anything; without such
-    lines any output will do.
+    Each ``$ command`` is run by bash; one that ends in a backslash continues on the next line, as it does on
+    lines that begin with ``>``. The lines below it are the expected output, with ``...`` for any text; without
+    such lines any output is accepted.
 ``python``
-    Run by pytest when it holds a ``def test_``, together with its neighbours if it makes no fixture of the
-    session, else as a script.
+    Run by pytest if it contains a ``def test_``, together with the adjacent snippets unless it defines a
+    session-scoped fixture; otherwise as a script.
 ``yaml``
-    Loaded as fixtures when it holds a key of a fixture file, such as ``clients:``.
+    Loaded as fixtures if it contains a key of a fixture file, such as ``clients:``.
 ``text``, ``json``, ``xml``, ``toml``, ``ini`` and none
-    Shown only.
+    Only shown.
 
-Every other language needs a comment, and each block may have some, on the lines before it:
+Any other language requires a comment on the lines before the block, and every block may have some:
 
 ``<!-- file: tests/credits.yaml -->``
-    The block is written to that file first; of Python, tests are run all the same, and scripts are not.
+    The block is first written to that file; Python tests are still run, scripts are not.
 ``<!-- shows: examples/shell/test.sh -->``
-    The block stands in that file, as whole lines; the file is tested elsewhere.
+    The block is part of that file, as whole lines; the file is tested elsewhere.
 ``<!-- exit code: 1 -->``
-    What the block runs last ends with that, instead of 0.
+    The last command of the block exits with that code instead of 0.
 ``<!-- keeps running -->``
-    The last command of the block is a server: it goes on once it has printed what is shown.
+    The last command of the block is a server: it keeps running once it has printed what is shown.
 ``<!-- not run: it needs a WHMCS -->``
-    Nothing is done with the block, for that reason.
+    The block is skipped, for that reason.
 ``<!-- needs: responses -->``
-    The block is left out where that package is not installed.
+    The block is skipped if that package is not installed.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ HEADING_OR_BLOCK = re.compile(
 )
 MARK = re.compile(r"<!-- (file|shows|exit code|keeps running|not run|needs)(?:: (.*?))? -->")
 SHOWN_ONLY = ("", "text", "json", "xml", "toml", "ini")
-#: The plugins that a snippet is run with when it holds a text; to load all that are installed takes a second each time.
+#: The plugins to load for snippets that contain a given text; loading all installed ones takes a second each time.
 PLUGINS = {"": "whmcs_mock", "asyncio": "asyncio", "httpserver": "pytest_httpserver", "pytest_socket": "pytest_socket"}
-PATIENCE = 120  # seconds that one snippet may take: it may install something
+PATIENCE = 120  # seconds allowed for one snippet, which may install something
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Snippet:
 
     @property
     def test(self) -> str:
-        """Return the name of the file with its tests, which tells the line."""
+        """Return the name of the snippet's test file, which includes the line number."""
         return f"test_line_{self.place.rpartition(':')[2]}.py"
 
     def fail(self, complaint: str) -> NoReturn:
@@ -117,7 +117,7 @@ def sections(name: str, text: str) -> Iterator[Section]:
 
 
 class Reader:
-    """Do what a reader of one section would do, in a folder."""
+    """Do what the reader of one section would do, in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -125,13 +125,17 @@ class Reader:
             self.port = str(free.getsockname()[1])
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         ours = {"PATH": path, "NO_COLOR": "1", "COLUMNS": "100"}
-        ours |= {"WHMCS_MOCK_PORT": self.port, "CURL_HOME": str(folder.parent), "PIP_NO_COMPILE": "0"}  # for pip a yes
-        (folder.parent / ".curlrc").write_text("silent\nshow-error\n")  # as curl is on a terminal
+        ours |= {
+            "WHMCS_MOCK_PORT": self.port,
+            "CURL_HOME": str(folder.parent),
+            "PIP_NO_COMPILE": "0",
+        }  # pip takes this as yes
+        (folder.parent / ".curlrc").write_text("silent\nshow-error\n")  # like curl on a terminal
         ours |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         theirs = ("PYTEST", "WHMCS_MOCK", "FORCE_COLOR", "PY_COLORS")
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(theirs)} | ours
         self.servers = ExitStack()
-        self.tests: list[Snippet] = []  # which wait for others, since pytest takes a second to start
+        self.tests: list[Snippet] = []  # tests to be run together, since pytest takes a second to start
 
     def follow(self, section: Section) -> None:
         with self.servers:
@@ -167,9 +171,9 @@ class Reader:
             snippet.fail(f"no one runs {snippet.language}: mark it as not run, or as a file")
 
     def test(self) -> None:
-        """Run the tests of the snippets that wait."""
+        """Run the collected tests."""
         if self.tests:
-            unset = ("env", "-u", "WHMCS_MOCK_PORT")  # a server may have it already
+            unset = ("env", "-u", "WHMCS_MOCK_PORT")  # a server may already use that port
             texts = "".join(snippet.text for snippet in self.tests)
             named = [word for text, name in PLUGINS.items() if text in texts for word in ("-p", name)]
             files = [snippet.marks.get("file", snippet.test) for snippet in self.tests]
@@ -183,7 +187,7 @@ class Reader:
         if before.strip() or not commands:
             snippet.fail("a console begins with $ and a command")
         for number, command in enumerate(commands, 1):
-            line, shown = re.fullmatch(r"((?:.*\\\n)*.*\n(?:>.*\n)*)((?s:.*))", command).groups()  # type: ignore[union-attr]  # it always matches
+            line, shown = re.fullmatch(r"((?:.*\\\n)*.*\n(?:>.*\n)*)((?s:.*))", command).groups()  # type: ignore[union-attr]  # always matches
             line = re.sub("^> ?", "", line, flags=re.MULTILINE)
             last = number == len(commands)
             if last and "keeps running" in snippet.marks:
@@ -220,7 +224,7 @@ class Reader:
 
     @contextmanager
     def started(self, *command: str, stdout: int | IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-        """Start a command, and end it with all that it started."""
+        """Start a command, and stop it with all processes that it started."""
         with subprocess.Popen(
             command,
             cwd=self.folder,
@@ -262,7 +266,7 @@ def load(snippet: Snippet, path: Path) -> None:
 
 @pytest.fixture
 def reader(tmp_path: Path) -> Reader:
-    """Give a reader in a folder with the project's fixtures."""
+    """Return a reader in a folder with the project's fixtures."""
     folder = tmp_path / "folder"
     shutil.copytree(ROOT / "fixtures", folder / "fixtures")
     return Reader(folder)
@@ -287,13 +291,15 @@ def test_snippets(section: Section, reader: Reader) -> None:
     if section.name.startswith("README.md"):
         unneeded = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "tests", "bench", "build", "dist")
         shutil.copytree(ROOT, reader.folder, ignore=unneeded, dirs_exist_ok=True)
-        (reader.folder / "pytest.ini").touch()  # instead of what pyproject.toml says for the project's own tests
+        (
+            reader.folder / "pytest.ini"
+        ).touch()  # in place of the settings in pyproject.toml, which are for the project's own tests
     reader.follow(section)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links(document: Path) -> None:
-    """A link to another place of the project leads to a file, and to a heading in it."""
+    """A relative link leads to an existing file, and to a heading in it."""
     text = re.sub(r"^( *)(`{3,})(?s:.*?)^ *\2", "", document.read_text("utf-8"), flags=re.MULTILINE)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         path, _, anchor = target.partition("#")
@@ -310,7 +316,7 @@ def text_of(name: str) -> str:
 
 
 def test_first_screen() -> None:
-    """The README has at most 200 lines, and names every document."""
+    """The README has at most 200 lines, and links to every document."""
     readme = text_of("README.md")
     assert len(readme.splitlines()) <= 200
     for document in DOCUMENTS[1:]:
@@ -318,7 +324,7 @@ def test_first_screen() -> None:
 
 
 def reference(record: Record) -> str:
-    """Return the table of a record's keys, as docs/fixtures.md shows it."""
+    """Return the table of a record's keys as it is in docs/fixtures.md."""
     lines = ["| Key | Type | Example | Without it | |", "| --- | --- | --- | --- | --- |"]
     for name, field in record.fields.items():
         item = field.shape.item if isinstance(field.shape, ListOf) else field.shape
@@ -335,14 +341,14 @@ def reference(record: Record) -> str:
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.name)
 def test_keys_of_fixture_files(record: Record) -> None:
-    """docs/fixtures.md shows every key of a fixture file as the loader's own table has it."""
+    """docs/fixtures.md documents every key of a fixture file as the loader defines it."""
     heading = f"## {record.name[0].upper()}{record.name[1:]}\n"
     _, _, section = text_of("docs/fixtures.md").partition(heading)
     assert section.strip().partition("\n\n")[0] == reference(record)
 
 
 def test_magic_clients() -> None:
-    """The magic clients of docs/fixtures.md are those of fixtures/faults.yaml, one for each fault."""
+    """The magic clients in docs/fixtures.md match fixtures/faults.yaml, with one for each fault."""
     rows = re.findall(r"^\| (9\d+) \| `([\w-]+)` \|", text_of("docs/fixtures.md"), re.MULTILINE)
     rules = load_fixtures(ROOT / "fixtures" / "faults.yaml").faults
     assert rows == [(str(rule.clientid), rule.fault) for rule in rules]
@@ -350,7 +356,7 @@ def test_magic_clients() -> None:
 
 
 def test_picture_of_a_report() -> None:
-    """The picture in the README shows what a failed test prints about its calls."""
+    """The picture in the README shows the calls as a failed test prints them."""
     make_report = runpy.run_path(str(ROOT / "docs" / "images" / "make_report.py"))
 
     def calls(image: str) -> str:
@@ -361,7 +367,7 @@ def test_picture_of_a_report() -> None:
 
 
 def test_security_promises() -> None:
-    """Every promise of SECURITY.md names tests that exist."""
+    """Every promise in SECURITY.md names existing tests."""
     rows = re.findall(r"^\| (?!-|Promise)(.*) \|$", text_of("SECURITY.md"), re.MULTILINE)
     assert rows
     for row in rows:
@@ -457,7 +463,7 @@ def test_that_fails(whmcs_mock):
 @needs_bash
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_sample(reader: Reader) -> None:
-    """Everything that a document may hold is run, section for section."""
+    """Every kind of snippet is run, section by section."""
     first, second = sections("SAMPLE.md", SAMPLE)
     reader.follow(first)
     reader.follow(second)
@@ -487,7 +493,7 @@ def test_sample(reader: Reader) -> None:
     ],
 )
 def test_wrong_snippets(wrong: str, complaint: str, reader: Reader) -> None:
-    """A snippet that does not do what it shows fails, and so does one that nobody would run."""
+    """A snippet that does not do what it shows fails, and so does one that would not be run."""
     (section,) = sections("X.md", wrong)
     with pytest.raises(pytest.fail.Exception, match=complaint):
         reader.follow(section)
