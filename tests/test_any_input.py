@@ -1,4 +1,4 @@
-"""No input makes the API answer 500 or HTML, raise, or stop answering: from a socket, and from any WSGI server."""
+"""No input makes the API answer 500 or HTML, raise, or hang: over a socket, or from any WSGI server."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ forms = st.lists(words | st.binary(max_size=5), max_size=20).map(b"".join) | st.
     st.tuples(words, words), max_size=8
 ).map(lambda pairs: b"&".join(b"=".join(pair) for pair in pairs))
 header_bytes = st.binary(max_size=40).map(lambda data: data.replace(b"\r", b"").replace(b"\n", b""))
-CONTROLS = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])  # which no header may hold
+CONTROLS = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])  # not allowed in headers
 content_types = st.sampled_from(
     [FORM, f"{FORM};charset=utf-7", "multipart/form-data; boundary=b", "application/json", ""]
 ).map(str.encode) | st.binary(max_size=40).map(lambda data: data.translate(None, CONTROLS))
@@ -66,7 +66,7 @@ quick = settings(max_examples=60, deadline=None)
 
 @pytest.fixture(scope="module", params=["open", "secured"])
 def ledger(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ledger:
-    """Give the documented example, and a ledger with everything a fixture file can say."""
+    """Return the documented example, then a ledger that uses every section of a fixture file."""
     if request.param == "open":
         return load_fixtures()
     path = tmp_path_factory.mktemp("fixtures") / "all.yaml"
@@ -76,7 +76,7 @@ def ledger(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def server(ledger: Ledger) -> Iterator[MockServer]:
-    """Give one server for all examples; beside the secured API it has an expectation that looks at each request."""
+    """Start one server for all examples; with the secured ledger it also has an expectation that checks each request."""
     with MockServer(ledger) as server:
         if ledger.access:
             server.expect_request("/never", json={"x": 1}).respond_with_data()
@@ -84,7 +84,7 @@ def server(ledger: Ledger) -> Iterator[MockServer]:
 
 
 def check(status: int, headers: Mapping[str, str], body: bytes) -> None:
-    """Hold what is true of every answer: no 500, no HTML, and readable in its own content type."""
+    """Assert what holds for every answer: no 500, no HTML, and a body that matches its content type."""
     assert status != 500, body
     kind = headers["content-type"].partition(";")[0]
     if kind == "application/json":
@@ -97,12 +97,12 @@ def check(status: int, headers: Mapping[str, str], body: bytes) -> None:
 
 
 def still_answers(server: MockServer) -> bool:
-    """Tell whether a plain call on a new connection gets an answer of the API."""
+    """Return whether a plain call on a new connection gets an answer from the API."""
     answer = post(server, {"action": "GetCredits", "clientid": 1, "responsetype": "nvp"})
     return answer.body.startswith(b"result=")
 
 
-# From a socket.
+# Over a socket.
 
 
 @quick
@@ -112,7 +112,7 @@ def still_answers(server: MockServer) -> bool:
     )
 )
 def test_any_bytes(server: MockServer, pieces: list[bytes]) -> None:
-    """Bytes that are hardly HTTP are answered in plain text or not at all."""
+    """Arbitrary bytes are answered in plain text or not at all."""
     with Connection(server) as connection:
         connection.send(b"".join(pieces))
         connection.end()
@@ -124,7 +124,7 @@ def test_any_bytes(server: MockServer, pieces: list[bytes]) -> None:
 @quick
 @given(st.sampled_from(["GET", "POST", "HEAD", "PUT", "OPTIONS"]), forms, content_types, bodies)
 def test_any_parameters(server: MockServer, method: str, query: bytes, content_type: bytes, body: bytes) -> None:
-    """Any query, content type and body is answered by the API, on a connection that goes on."""
+    """A call with any query, content type and body is answered by the API, and the connection is kept."""
     target = ENDPOINT.encode() + b"?" + b"".join(b"%%%02x" % c if c < 0x21 or c == 0x23 else bytes([c]) for c in query)
     call = request(method, _token(target), body, b"Content-Type: " + content_type)
     with Connection(server) as connection:
@@ -139,7 +139,7 @@ def test_any_parameters(server: MockServer, method: str, query: bytes, content_t
 @quick
 @given(st.lists(st.tuples(header_bytes, header_bytes), max_size=5), bodies)
 def test_any_headers(server: MockServer, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-    """Any header is answered, in plain text when it is none."""
+    """A request with arbitrary headers is answered; invalid headers are refused in plain text."""
     lines = [name + b": " + value for name, value in headers]
     with Connection(server) as connection:
         connection.send(request("POST", ENDPOINT, body, *lines, f"Content-Type: {FORM}"))
@@ -155,7 +155,7 @@ def test_any_headers(server: MockServer, headers: list[tuple[bytes, bytes]], bod
     b"X-HTTP-Method-Override", b"Cookie", b"Authorization", b"If-None-Match", b"Accept", b"Accept-Encoding", b"Referer",
 ]), header_bytes)  # fmt: skip
 def test_any_value_of_a_known_header(server: MockServer, name: bytes, value: bytes) -> None:
-    """Any value of a header that means something is answered, in plain text when it makes no sense."""
+    """Any value of a known header is answered; an invalid value is refused in plain text."""
     with Connection(server) as connection:
         connection.send(request("POST", ENDPOINT, b"action=GetCredits", name + b": " + value, f"Content-Type: {FORM}"))
         connection.end()
@@ -167,7 +167,7 @@ def test_any_value_of_a_known_header(server: MockServer, name: bytes, value: byt
 @quick
 @given(st.binary(max_size=60))
 def test_any_path(server: MockServer, path: bytes) -> None:
-    """Any path is the API's or 404."""
+    """Any path either leads to the API or returns 404."""
     with Connection(server) as connection:
         answer = connection.ask(request("GET", b"/" + _token(path)))
     check(*answer)
@@ -183,7 +183,7 @@ def test_any_path(server: MockServer, path: bytes) -> None:
     ),
 )
 def test_any_chunks(server: MockServer, path: str, pieces: list[bytes]) -> None:
-    """Anything where a chunked body should be is answered by the API or refused in plain text."""
+    """An arbitrary chunked body is answered by the API or refused in plain text."""
     head = request("POST", f"{path}?action=GetCredits", b"", f"Content-Type: {FORM}")
     with Connection(server) as connection:
         connection.send(head.replace(b"Content-Length: 0", b"Transfer-Encoding: chunked") + b"".join(pieces))
@@ -194,7 +194,7 @@ def test_any_chunks(server: MockServer, path: str, pieces: list[bytes]) -> None:
 
 
 def _token(target: bytes) -> bytes:
-    """Leave out what a target cannot hold."""
+    """Remove the bytes that a request target must not contain."""
     return target.translate(None, bytes([*range(0x21), 0x7F]))
 
 
@@ -202,11 +202,11 @@ def _token(target: bytes) -> bytes:
 
 
 class Ended(Exception):
-    """Say, as gunicorn and others do with exceptions of their own, that the body cannot be read."""
+    """An error that says, like those of gunicorn and others, that the body cannot be read."""
 
 
 class Body(io.RawIOBase):
-    """Give a body in pieces, then an end or an exception; count what was asked for."""
+    """A body read in pieces, followed by an end or an exception; it counts the bytes read."""
 
     def __init__(self, data: bytes = b"", error: Exception | None = None) -> None:
         self.left, self.error, self.given = data, error, 0
@@ -220,7 +220,7 @@ class Body(io.RawIOBase):
 
 
 def call(app: Any, **environ: Any) -> Answer:
-    """Call a WSGI application with a minimal environment, as PEP 3333 has it."""
+    """Call a WSGI application with a minimal environment, as in PEP 3333."""
     started: list[Any] = []
     whole = {"REQUEST_METHOD": "POST", "PATH_INFO": ENDPOINT, "CONTENT_TYPE": FORM, "wsgi.input": Body(), **environ}
 
@@ -237,14 +237,14 @@ BODY = b"action=GetCredits&clientid=1"
 
 
 def test_body_in_pieces() -> None:
-    """A body that comes in pieces is read to its Content-Length, and not beyond."""
+    """A body that arrives in pieces is read up to its Content-Length and no further."""
     body = Body(BODY + b"&clientid=2", AssertionError("read beyond the body"))
     answer = call(create_app(), CONTENT_LENGTH=str(len(BODY)), **{"wsgi.input": body})
     assert json.loads(answer.body)["result"] == "success"
 
 
 def test_body_without_a_length() -> None:
-    """A body without a length is read to its end when the server says that it has one, as for chunks."""
+    """A body without a length, such as a chunked one, is read to its end if the server marks it as terminated."""
     body = Body(BODY)
     answer = call(create_app(), **{"wsgi.input": body, "wsgi.input_terminated": True})
     assert json.loads(answer.body)["result"] == "success"
@@ -253,7 +253,7 @@ def test_body_without_a_length() -> None:
 
 @pytest.mark.parametrize("length", [{}, {"CONTENT_LENGTH": ""}, {"CONTENT_LENGTH": "0"}])
 def test_body_without_a_length_or_end(length: dict[str, str]) -> None:
-    """Without a length a body is not read, since reading it might never end."""
+    """A body without a length is not read if it might never end."""
     body = Body(BODY, AssertionError("this blocks"))
     answer = call(create_app(), QUERY_STRING="action=GetCredits&clientid=1", **{"wsgi.input": body}, **length)
     assert json.loads(answer.body)["result"] == "success"
@@ -263,14 +263,14 @@ def test_body_without_a_length_or_end(length: dict[str, str]) -> None:
 @pytest.mark.parametrize("error", [OSError("gone"), Ended("bad chunk"), ValueError("closed"), EOFError()], ids=repr)
 @pytest.mark.parametrize("length", [{"CONTENT_LENGTH": "1000"}, {"wsgi.input_terminated": True}], ids=str)
 def test_body_that_breaks_off(error: Exception, length: dict[str, Any]) -> None:
-    """A body that cannot be read is 400 in one line of text, whatever the server's own exception for it is."""
+    """A body that cannot be read gets a 400 in one line of text, whichever exception the server raises."""
     answer = call(create_app(), **{"wsgi.input": Body(b"action=", error)}, **length)
     assert answer.status == 400
     assert is_plain_line(answer)
 
 
 def test_body_that_ends_early() -> None:
-    """A body that is shorter than its Content-Length is 400, not half a call."""
+    """A body shorter than its Content-Length gets a 400, and is not treated as a call."""
     body = Body(b"action=AddCredit&clientid=1&amount=10")
     answer = call(create_app(), CONTENT_LENGTH="40", **{"wsgi.input": body})
     assert answer.status == 400
@@ -279,7 +279,7 @@ def test_body_that_ends_early() -> None:
 
 @pytest.mark.parametrize("length", ["-1", "five", "1.0", "\u0661", "+1", " ", "1,1", "0x1"])
 def test_content_length_that_is_no_number(length: str) -> None:
-    """A Content-Length that is no number of bytes is 400 in one line of text."""
+    """An invalid Content-Length gets a 400 in one line of text."""
     answer = call(create_app(), CONTENT_LENGTH=length, **{"wsgi.input": Body(BODY)})
     assert answer.status == 400
     assert is_plain_line(answer)
@@ -290,7 +290,7 @@ def test_content_length_that_is_no_number(length: str) -> None:
     [{"CONTENT_LENGTH": str(1024 * 1024 + 1)}, {"CONTENT_LENGTH": "9" * 5000}, {"wsgi.input_terminated": True}],
 )
 def test_body_too_large(length: dict[str, Any]) -> None:
-    """A body over 1 MiB is 413, and not read to its end."""
+    """A body over 1 MiB gets a 413, and is not read to its end."""
     body = Body(b"x" * (2 * 1024 * 1024))
     answer = call(create_app(), **{"wsgi.input": body}, **length)
     assert answer.status == 413
@@ -312,7 +312,7 @@ def test_body_too_large(length: dict[str, Any]) -> None:
     ],
 )
 def test_mounted(script: str, path: str, status: int) -> None:
-    """The application may be mounted anywhere, as long as the whole path ends in the API's."""
+    """The application can be mounted anywhere, as long as the full path ends in the path of the API."""
     environ = {"SCRIPT_NAME": script, "PATH_INFO": path, "QUERY_STRING": "action=GetCredits&clientid=1"}
     answer = call(create_app(), REQUEST_METHOD="GET", **environ)
     assert answer.status == status
@@ -332,7 +332,7 @@ def test_mounted(script: str, path: str, status: int) -> None:
     ],
 )
 def test_address(tmp_path: Any, address: str, told: str) -> None:
-    """The message to an address that is not allowed tells it in its short form, without a colon before it."""
+    """The error for a forbidden address shows it in compressed form, or as IPv4 if it is mapped."""
     path = tmp_path / "access.yaml"
     path.write_text("access: {addresses: ['2001:DB8:0::7', 203.0.113.7]}\nclients: [{id: 1}]")
     app = create_app(path)
@@ -361,7 +361,7 @@ def test_address(tmp_path: Any, address: str, told: str) -> None:
     )
 )
 def test_any_environment(ledger: Ledger, environ: dict[str, Any]) -> None:
-    """Any environment a server may give is answered, and no exception leaves the application."""
+    """Any WSGI environment is answered, and the application never raises."""
     answer = call(create_app(ledger), **environ)
     if environ["REQUEST_METHOD"] != "HEAD":
         if not answer.headers["content-type"].startswith("text/html"):  # the page
@@ -372,7 +372,7 @@ def test_any_environment(ledger: Ledger, environ: dict[str, Any]) -> None:
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "OPTIONS", "PUT"])
 @pytest.mark.parametrize("path", [ENDPOINT, "/"])
 def test_wsgi_rules(method: str, path: str) -> None:
-    """The standard library's validator finds nothing in the application to complain about."""
+    """The application passes the WSGI validator of the standard library."""
     environ: dict[str, Any] = {}
     setup_testing_defaults(environ)
     environ |= {"REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": "action=GetCredits&clientid=1"}
@@ -390,7 +390,7 @@ def test_wsgi_rules(method: str, path: str) -> None:
 
 @pytest.mark.parametrize("profile", ["documented", "live"])
 def test_werkzeugs_test_client(profile: str) -> None:
-    """Werkzeug's test client gets from the application what a socket gets from the server."""
+    """Werkzeug's test client gets the same answers as a client of the server."""
     client = Client(create_app(profile=profile))
     data, content_type = multipart(action="GetCredits", clientid="1", responsetype="json")
     with MockServer(profile=profile) as server:

@@ -1,4 +1,4 @@
-"""Dockerfile, compose.yaml and the CI snippets: linted, and their steps run by hand, since no engine is needed for that.
+"""Dockerfile, compose.yaml and the CI snippets: linted, and their steps run without a container engine.
 
 The test follows the Dockerfile's own lines: what COPY copies is copied, what RUN runs is run, and what starts is
 started as its user, with its environment. An absolute path lies below a folder that stands for the image.
@@ -43,29 +43,29 @@ def last(word: str) -> str:
 
 
 def found(program: str) -> str:
-    """Return the path of a program, which may be installed beside Python; skip the test without it."""
+    """Return the path of a program, also from the folder of Python; skip the test if it is not installed."""
     path = shutil.which(program, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     return path or pytest.skip(f"{program} is not installed")
 
 
-# What can be judged by reading.
+# Static checks.
 
 
 def test_lint() -> None:
-    """The linter hadolint has nothing to say about the Dockerfile."""
+    """The linter hadolint reports nothing for the Dockerfile."""
     done = subprocess.run([found("hadolint"), ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 def test_signals_and_user() -> None:
-    """No shell stands between the engine's SIGTERM and the command, and the user is not root, told by number."""
+    """The command receives SIGTERM without a shell in between, and runs as a numeric user other than root."""
     assert json.loads(last("ENTRYPOINT")) + json.loads(last("CMD")) == ["whmcs-mock", "serve"]
     assert last("HEALTHCHECK").endswith(' CMD ["whmcs-mock", "health"]')
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", last("USER"))
 
 
 def is_sent(path: str) -> bool:
-    """Return whether .dockerignore lets a path into the build; its last line that matches decides."""
+    """Return whether .dockerignore includes a path in the build context; the last matching line decides."""
     sent = True
     for line in (ROOT / ".dockerignore").read_text().splitlines():
         if line and not line.startswith("#"):
@@ -84,7 +84,7 @@ def sources(rest: str) -> list[str]:
 
 
 def test_context() -> None:
-    """All that is copied is sent to the engine, and nothing beside it, such as .git or a virtual environment."""
+    """The build context contains everything that is copied, and nothing like .git or a virtual environment."""
     copied = {
         path for word, rest in instructions() if word == "COPY" and "--from" not in rest for path in sources(rest)
     }
@@ -94,7 +94,7 @@ def test_context() -> None:
 
 
 def test_compose() -> None:
-    """The PHP example waits for a healthy whmcs-mock, calls it by its name, and mounts what there is."""
+    """The PHP example waits until whmcs-mock is healthy, calls it by its service name, and mounts existing folders."""
     file = yaml.safe_load((ROOT / "compose.yaml").read_text())
     whmcs, php = file["services"]["whmcs"], file["services"]["php"]
     assert (ROOT / whmcs["build"] / "Dockerfile").is_file()
@@ -117,20 +117,20 @@ def test_compose() -> None:
     ids=["compose", "github", "gitlab"],
 )
 def test_schemas(schema: str, file: Path) -> None:
-    """Each file is what its tool's own schema asks for."""
+    """Each file is valid under the schema of its tool."""
     command = [found("check-jsonschema"), "--builtin-schema", f"vendor.{schema}", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_gitlab() -> None:
-    """The job calls the service by its alias, and at its end asks for the report of the world that PHPUnit used."""
+    """The job calls the service by its alias, and finally prints the report of the world used by PHPUnit."""
     job = yaml.safe_load((CI / "gitlab.yaml").read_text())["phpunit"]
     assert job["variables"]["WHMCS_MOCK_URL"] == f"http://{job['services'][0]['alias']}:8421"
     assert job["after_script"] == ['curl -sS "$WHMCS_MOCK_URL/world/phpunit-1/_mock/report"']
 
 
-# The steps, by hand.
+# The steps, run without an engine.
 
 
 class Image(NamedTuple):
@@ -141,7 +141,7 @@ class Image(NamedTuple):
 
 @pytest.fixture(scope="module")
 def image() -> Iterator[Image]:
-    """Do the steps of the Dockerfile in a folder that anyone may read, as that of an image."""
+    """Run the steps of the Dockerfile in a world-readable folder, which stands for the image."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         root.chmod(0o755)
@@ -149,7 +149,7 @@ def image() -> Iterator[Image]:
 
 
 def choose_python(user: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return a Python that makes virtual environments, and the user who runs it: the given one if that can be."""
+    """Return a Python that can create virtual environments, and the user to run it: the given one if possible."""
     if os.geteuid() == 0:
         for python in (os.path.realpath(sys.executable), "/usr/local/bin/python3", "/usr/bin/python3"):
             with suppress(OSError, subprocess.CalledProcessError):
@@ -167,7 +167,7 @@ def build(root: Path) -> Image:
     folder = root
     own = ("HOME", "PATH", "LANG", "PIP_INDEX_URL", "PIP_CONFIG_FILE", "SSL_CERT_FILE")
     environment = {name: os.environ[name] for name in own if name in os.environ}
-    environment["PIP_NO_COMPILE"] = "0"  # which pip takes for a yes
+    environment["PIP_NO_COMPILE"] = "0"  # pip takes this as yes
     for word, rest in instructions():
         if word == "WORKDIR":
             folder = Path(inside(rest))
@@ -190,7 +190,7 @@ def build(root: Path) -> Image:
 
 
 def copy(names: list[str], target: Path) -> None:
-    """Copy as COPY does: of a folder what is in it, of .dockerignore's nothing."""
+    """Copy like COPY: the contents of a folder, without the files in .dockerignore."""
     for name in names:
         source = ROOT / name
         if source.is_dir():
@@ -208,7 +208,7 @@ def free_port() -> int:
 
 @contextmanager
 def started(image: Image, *before: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
-    """Start what the image starts, on a free port."""
+    """Start the command of the image on a free port."""
     environment = image.environment | {"WHMCS_MOCK_PORT": str(free_port())}
     command = [*before, *json.loads(last("ENTRYPOINT")), *json.loads(last("CMD"))]
     user = {} if before else image.user
@@ -229,7 +229,7 @@ def health(image: Image, environment: dict[str, str], *more: str) -> subprocess.
 
 
 def test_image(image: Image) -> None:
-    """The image serves /fixtures as its user, is healthy, is called by its service's name, and ends at once."""
+    """The image serves /fixtures as its user, is healthy, accepts its service name as Host, and stops at once."""
     with started(image) as (process, environment):
         assert health(image, environment, "--wait", "20").stdout == "ok\n"
         assert health(image, environment).returncode == 0
@@ -252,7 +252,7 @@ def test_image(image: Image) -> None:
 
 
 def test_first_process(image: Image) -> None:
-    """SIGTERM ends it also as the first process of its namespace, to which signals without a handler do nothing."""
+    """SIGTERM stops the command even as PID 1, where signals without a handler are ignored."""
     isolated = (found("unshare"), "--pid", "--fork", "--kill-child")
     if subprocess.run([*isolated, "true"], check=False, stderr=subprocess.DEVNULL).returncode:
         pytest.skip("this user cannot unshare a namespace of processes")
@@ -264,7 +264,7 @@ def test_first_process(image: Image) -> None:
 
 
 def test_service_names() -> None:
-    """Bound to all addresses, the command answers to any Host; bound to loopback, only to this machine's names."""
+    """On all addresses, the command accepts any Host header; on loopback, only local names."""
     statuses = {}
     for address in ("0.0.0.0", "127.0.0.1"):
         command = [sys.executable, "-m", "whmcs_mock", "serve", "--host", address, "--port", "0", "--quiet"]
@@ -279,7 +279,7 @@ def test_service_names() -> None:
 
 
 def test_github(tmp_path: Path) -> None:
-    """The steps run from top to bottom, but for those that install: a server in the background, and healthy."""
+    """The workflow's steps, apart from installations, succeed in order: the server runs in the background and is healthy."""
     job = yaml.safe_load((CI / "github.yaml").read_text())["jobs"]["phpunit"]
     port = str(free_port())
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "WHMCS_MOCK_PORT": port}

@@ -129,7 +129,7 @@ class Reader:
             "WHMCS_MOCK_PORT": self.port,
             "CURL_HOME": str(folder.parent),
             "PIP_NO_COMPILE": "0",
-        }  # pip takes this as yes
+        }  # pip: yes
         (folder.parent / ".curlrc").write_text("silent\nshow-error\n")  # like curl on a terminal
         ours |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         theirs = ("PYTEST", "WHMCS_MOCK", "FORCE_COLOR", "PY_COLORS")
@@ -291,9 +291,7 @@ def test_snippets(section: Section, reader: Reader) -> None:
     if section.name.startswith("README.md"):
         unneeded = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "tests", "bench", "build", "dist")
         shutil.copytree(ROOT, reader.folder, ignore=unneeded, dirs_exist_ok=True)
-        (
-            reader.folder / "pytest.ini"
-        ).touch()  # in place of the settings in pyproject.toml, which are for the project's own tests
+        (reader.folder / "pytest.ini").touch()  # hides the pytest settings in pyproject.toml
     reader.follow(section)
 
 

@@ -1,4 +1,4 @@
-"""Fixture files of every kind: what is written is read back, and nothing but a FixtureError comes of any bytes."""
+"""Fixture files with arbitrary content: what is written is read back, and invalid files raise only FixtureError."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from whmcs_mock import Access, CannedAnswer, Client, Credentials, Credit, Fixtur
 from whmcs_mock.fixtures import dump_clients, json_schema, parse_fixtures
 from whmcs_mock.ledger import FAULTS, FaultRule
 
-CANARY = "Zq7hunter2"  # a secret that no message may hold
+CANARY = "Zq7hunter2"  # a secret that must not appear in any message
 
 Load = Callable[[bytes], "Ledger | FixtureError"]
 
 
 @pytest.fixture(scope="module")
 def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
-    """Load a file with the given bytes, or return the error that tells what is wrong."""
+    """Return a function that loads a file with the given bytes, or returns the FixtureError."""
     path = tmp_path_factory.mktemp("fixtures") / "f.yaml"
 
     def load(content: bytes) -> Ledger | FixtureError:
@@ -47,7 +47,7 @@ def loaded(result: Ledger | FixtureError) -> Ledger:
 
 
 class Dumper(yaml.SafeDumper):
-    """Write amounts plain, as a person does: 10.00."""
+    """A YAML dumper that writes amounts plainly, as a person would: 10.00."""
 
 
 Dumper.add_representer(
@@ -59,9 +59,9 @@ VALIDATOR = jsonschema.Draft202012Validator(json_schema())
 
 
 def dump(content: dict[str, Any], style: dict[str, Any]) -> bytes:
-    """Write YAML, with an anchor for what stands in it twice; long lines are not folded, since PyYAML does it wrong.
+    """Return YAML, with anchors for repeated values; long lines are not folded, since PyYAML folds them wrongly.
 
-    The JSON Schema takes whatever is written here.
+    The result is valid under the JSON Schema.
     """
     text: str = yaml.dump(content, Dumper=Dumper, sort_keys=False, width=10**6, **style)
     VALIDATOR.validate(core_schema(text))
@@ -82,7 +82,7 @@ STYLES = st.fixed_dictionaries(
 )
 PLAIN_STYLES = STYLES.map(lambda style: {key: value for key, value in style.items() if key != "default_style"})
 
-# PyYAML writes three of the line breaks of YAML 1.1 in a way that it does not read back itself.
+# PyYAML cannot read back three of the line breaks of YAML 1.1 as it writes them.
 TEXTS = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\x85\u2028\u2029"), max_size=30
 ) | st.sampled_from(
@@ -121,7 +121,7 @@ LOGS = st.lists(
 
 @st.composite
 def clients(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """Draw clients as a fixture file has them: some credits have ids, some clients share a log."""
+    """Generate clients as in a fixture file: some credits have ids, and some clients share a log."""
     logs = draw(st.lists(LOGS, min_size=1, max_size=4))
     free = iter(draw(st.lists(IDS, unique=True, min_size=16, max_size=16)))
     own = [[{"id": next(free), **credit} if draw(st.booleans()) else credit for credit in log] for log in logs[1:]]
@@ -133,7 +133,7 @@ def clients(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 def numbered(written: list[dict[str, Any]]) -> tuple[Client, ...]:
-    """Make of written clients what they mean."""
+    """Return the Client objects that the loader should create, with credit ids assigned."""
     largest = max((credit.get("id", 0) for client in written for credit in client.get("credits", [])), default=0)
     clients = []
     for client in written:
@@ -150,14 +150,14 @@ def numbered(written: list[dict[str, Any]]) -> tuple[Client, ...]:
 @settings(deadline=None)
 @given(written=clients(), style=PLAIN_STYLES)
 def test_clients_are_read_back(load: Load, written: list[dict[str, Any]], style: dict[str, Any]) -> None:
-    """Clients and credits that are written as YAML, in whatever style, are read back equal and in order."""
+    """Clients and credits written as YAML in any style are read back equal and in order."""
     assert loaded(load(dump({"clients": written}, style))).clients == numbered(written)
 
 
 @settings(deadline=None)
 @given(written=clients())
 def test_clients_are_posted_again(written: list[dict[str, Any]]) -> None:
-    """Clients as they are dumped are JSON that the schema takes, and that is read back as the same clients."""
+    """Dumped clients are JSON that the schema accepts, and that loads as the same clients."""
     dumped = dump_clients(numbered(written))
     VALIDATOR.validate(dumped)
     assert parse_fixtures(json.dumps(dumped).encode()).clients == numbered(written)
@@ -187,7 +187,7 @@ HEADER_NAMES = st.sampled_from(["Retry-After", "X-A", "x_b", "Content-Type"])
     style=PLAIN_STYLES,
 )
 def test_faults_are_read_back(load: Load, rules: list[dict[str, Any]], style: dict[str, Any]) -> None:
-    """Rules for faults keep every key."""
+    """Fault rules keep every key."""
     expected = [FaultRule(**{**rule, "body": rule["body"].encode() if "body" in rule else None}) for rule in rules]
     assert loaded(load(dump({"faults": rules}, style))).faults == tuple(expected)
 
@@ -206,7 +206,7 @@ def test_credentials_are_read_back(
     key: str,
     style: dict[str, Any],
 ) -> None:
-    """Names and secrets may be any text."""
+    """Names and secrets can be any text."""
     written, expected = [], []
     for (admin, name), (secret, actions) in pairs.items():
         entry: dict[str, Any] = dict(
@@ -241,7 +241,7 @@ RESULTS = st.dictionaries(
 def test_answers_are_read_back(
     load: Load, answers: list[tuple[str, dict[str, str], dict[str, Any], int]], style: dict[str, Any]
 ) -> None:
-    """Canned answers keep every key, text, integer, boolean and null, and their order, in YAML and in JSON."""
+    """Canned answers keep all keys and values, their types and their order, in YAML and in JSON."""
     written = [
         {"action": action, "params": params, "result": result, "status": status}
         for action, params, result, status in answers
@@ -326,7 +326,7 @@ SOUP = st.lists(st.sampled_from(PIECES), max_size=30).map("".join)
 
 @st.composite
 def damaged(draw: st.DrawFn) -> str:
-    """Draw a fixture file in which some stretches are replaced."""
+    """Generate a fixture file with some parts replaced."""
     text = draw(st.sampled_from([HONEST, HONEST, HONEST_JSON]))
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(text)))
@@ -336,7 +336,7 @@ def damaged(draw: st.DrawFn) -> str:
 
 
 def lines(content: bytes) -> list[str]:
-    """Split into lines as YAML 1.1 does, without a byte order mark."""
+    """Split text into lines as YAML 1.1 does, without a byte order mark."""
     return re.split("\r\n|[\r\n\x85\u2028\u2029]", content.decode("utf-8", "replace").removeprefix("\ufeff"))
 
 
@@ -351,7 +351,7 @@ def lines(content: bytes) -> list[str]:
     b"clients: [{id: 1, credits: [{id: 999999999999999999, date: 2016-01-01, amount: 1}, {date: 2016-01-01, amount: 1}]}]"
 )
 def test_any_bytes_load_or_tell_what_is_wrong(load: Load, content: bytes) -> None:
-    """Whatever stands in a file, it is loaded, or told as problems of one line each at places inside the file."""
+    """Any file is either loaded or reported with one-line problems at positions inside the file."""
     result = load(content)
     if isinstance(result, Ledger):
         return
@@ -395,7 +395,7 @@ AROUND = st.lists(
 @example(place=SECRET_PLACES[5], before=":", after="")
 @example(place=SECRET_PLACES[10], before=":", after="")
 def test_no_message_holds_a_secret(load: Load, place: str, before: str, after: str) -> None:
-    """However badly a secret is written, no message repeats it, nor does the repr of the ledger."""
+    """A badly written secret never appears in a message or in the repr of the ledger."""
     content = (place % f"{before}{CANARY}{after}").encode()
     result = load(content)
     told = str(result) if isinstance(result, FixtureError) else repr([result.credentials, result.access])

@@ -1,4 +1,4 @@
-"""The package: what importing it costs, what its distributions hold, and that they work where they are installed."""
+"""The package: its imports, the contents of its distributions, and whether it works when installed."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def run(*command: str | Path, cwd: Path | None = None, **more: str) -> str:
     return done.stdout
 
 
-# What is imported.
+# Imports.
 
 
 def test_import() -> None:
-    """Importing the package alone imports nothing heavy."""
+    """Importing the package imports none of its heavy dependencies."""
     code = "import sys; before = {*sys.modules}; import whmcs_mock; print(*({*sys.modules} - before))"
     imported = {name.partition(".")[0] for name in run(sys.executable, "-c", code).split()}
     assert imported.isdisjoint({"werkzeug", "yaml", "_yaml", "pytest", "pytest_httpserver"})
@@ -51,7 +51,7 @@ def test_import() -> None:
 
 
 def test_names() -> None:
-    """Every public name is there, by itself, by a star and in dir(), and no other."""
+    """Every public name can be imported, also with a star, and is in dir(); other names raise AttributeError."""
     promised = "create_app load_fixtures MockServer Client Credit Ledger FixtureError AddressInUseError ApiError"
     assert {*promised.split()} <= {*whmcs_mock.__all__} <= {*dir(whmcs_mock)}
     for name in whmcs_mock.__all__:
@@ -59,16 +59,16 @@ def test_names() -> None:
     code = "from whmcs_mock import *; import whmcs_mock; print(*({*whmcs_mock.__all__} - {*globals()}))"
     assert run(sys.executable, "-c", code) == "\n"
     with pytest.raises(AttributeError, match=r"module 'whmcs_mock' has no attribute 'MockSever'"):
-        whmcs_mock.MockSever  # noqa: B018  # looking it up is what raises
+        whmcs_mock.MockSever  # noqa: B018  # the lookup raises
 
 
 def test_version() -> None:
-    """The version of the package is that of the distribution."""
+    """The version of the package is the version of the distribution."""
     assert whmcs_mock.__version__ == importlib.metadata.version("whmcs-mock")
 
 
 def test_source(tmp_path: Path) -> None:
-    """A source checkout that is not installed serves the documented example, from anywhere."""
+    """A source checkout that is not installed serves the documented example, from any folder."""
     for folder in ("whmcs_mock", "fixtures"):
         shutil.copytree(ROOT / folder, tmp_path / "checkout" / folder)
     code = "import whmcs_mock.cli; assert 'checkout' in whmcs_mock.__file__; whmcs_mock.cli.main()"
@@ -76,12 +76,12 @@ def test_source(tmp_path: Path) -> None:
     assert run(*call, cwd=tmp_path, PYTHONPATH=str(tmp_path / "checkout")).rstrip("\n") == DOCUMENTED
 
 
-# What is built.
+# Distributions.
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with the source distribution, and the wheel that is built of it."""
+    """Build the source distribution, and the wheel from it; return their folder."""
     folder = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT)
     return folder
@@ -89,14 +89,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(built: Path) -> Path:
-    """Give the wheel."""
+    """Return the path of the wheel."""
     (wheel,) = built.glob("*.whl")
     return wheel
 
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the folder of the programs of a fresh environment with nothing but the wheel and what it needs."""
+    """Install the wheel and its dependencies in a new environment; return its folder of programs."""
     folder = tmp_path_factory.mktemp("venv")
     venv.create(folder)
     pip: list[str | Path] = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", folder]
@@ -105,7 +105,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_wheel(wheel: Path) -> None:
-    """The wheel is pure, and holds the package, its typing marker, its page, the documented example and the licence."""
+    """The wheel is pure, and contains the package, its typing marker, its page, the documented example and the licence."""
     version = whmcs_mock.__version__
     assert wheel.name == f"whmcs_mock-{version}-py3-none-any.whl"
     with zipfile.ZipFile(wheel) as archive:
@@ -128,7 +128,7 @@ def test_wheel(wheel: Path) -> None:
 
 
 def test_sdist(built: Path) -> None:
-    """The source distribution holds all that git keeps."""
+    """The source distribution contains all files tracked by git."""
     if not (ROOT / ".git").exists() or not shutil.which("git"):
         pytest.skip("this is no git checkout")
     (sdist,) = built.glob("*.tar.gz")
@@ -137,7 +137,7 @@ def test_sdist(built: Path) -> None:
     assert {*run("git", "ls-files", "--cached", cwd=ROOT).splitlines()} <= names
 
 
-# What is installed.
+# The installed package.
 
 
 def test_installed_command(installed: Path, tmp_path: Path) -> None:
@@ -159,13 +159,13 @@ def test_installed_command(installed: Path, tmp_path: Path) -> None:
 
 
 def test_installed_plugin(installed: Path, tmp_path: Path) -> None:
-    """The installed plugin needs no more than a test that asks for it."""
+    """The installed plugin works without any configuration."""
     (tmp_path / "test_user.py").write_text(TEST_OF_A_USER)
     assert "1 passed" in run(installed / "python", "-m", "pytest", "-W", "error", cwd=tmp_path)
 
 
 def test_installed_library(installed: Path, tmp_path: Path) -> None:
-    """The installed library serves without any extra, and does not come from here."""
+    """The installed library serves without any extra, and is not imported from the checkout."""
     code = """if True:
         from urllib.request import urlopen
         import whmcs_mock

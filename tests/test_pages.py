@@ -1,7 +1,7 @@
 """Pages of the WHMCS API reference as fixtures: how they are read, and how calls to their actions are answered.
 
-The pages in tests/pages have the form of the reference; their actions are invented. With WHMCS_DOCS set to the
-folder of a clone of WHMCS's developer-docs, a test goes through the real ones.
+The pages in tests/pages have the format of the reference; their actions are invented. With WHMCS_DOCS set to the
+folder of a clone of WHMCS's developer-docs, the real pages are tested as well.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The public names: typed, documented, and there."""
+"""The public names: they exist, are typed, and are documented."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ CACHE = Path(__file__).parents[1] / ".mypy_cache"
 
 
 def test_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user's code that uses every public name passes mypy's strict mode, and its mistakes do not."""
-    monkeypatch.chdir(tmp_path)  # where nothing but the installed package is found
+    """Code that uses every public name passes mypy in strict mode, and marked mistakes in it are detected."""
+    monkeypatch.chdir(tmp_path)  # where only the installed package can be imported
     out, errors, status = mypy.run(["--strict", "--config-file=", f"--cache-dir={CACHE}", str(USAGE)])
     assert (status, errors) == (0, ""), out
 
 
 def test_usage_runs(pytester: pytest.Pytester) -> None:
-    """The same code does what its types say when it runs."""
+    """The typed code also runs without errors."""
     pytester.makepyfile(test_typed_usage=USAGE.read_text())
     run(pytester, "-Wdefault::UserWarning").assert_outcomes(passed=5, warnings=1)
 
@@ -39,7 +39,7 @@ def test_usage_is_whole() -> None:
 
 @pytest.mark.parametrize("name", whmcs_mock.__all__)
 def test_documented(name: str) -> None:
-    """Every public name resolves, and tells in a docstring of its own what it and its public methods do."""
+    """Every public name can be imported, and has its own docstring, as have its public methods."""
     thing = getattr(whmcs_mock, name)
     assert thing.__module__.startswith("whmcs_mock.")
     assert name in dir(whmcs_mock)

@@ -1,4 +1,4 @@
-"""What SECURITY.md promises and no other test holds."""
+"""The promises of SECURITY.md that no other test covers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from command import environment
 
 from whmcs_mock import FixtureError, load_fixtures
 
-#: Serves, is called by another process, checks a file, and notes every connection and look-up that it makes itself.
+#: A script that serves calls of another process, and records every connection and look-up that it makes itself.
 WATCHED = """
 import subprocess, sys
 noted = []
@@ -32,7 +32,7 @@ assert not [event for event, _ in noted if event in ("socket.connect", "socket.s
 
 
 def test_fixture_files_run_no_code(tmp_path: Path) -> None:
-    """A tag that would run code with another loader is a problem, wherever it is, and nothing is run."""
+    """A YAML tag that could run code is reported as a problem, and no code is run."""
     tag = f'!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path ["{tmp_path / "run"}"]]'
     path = tmp_path / "tags.yaml"
     path.write_text(f"x-own: {tag}\nanswers:\n  - {{action: A, result: {{a: {tag}}}}}\nclients: {tag}\n")
@@ -42,7 +42,7 @@ def test_fixture_files_run_no_code(tmp_path: Path) -> None:
 
 
 def test_no_outgoing_call() -> None:
-    """A server that loads, serves, misbehaves and is steered connects to nothing and looks up no name."""
+    """A server opens no connections and looks up no names, whatever calls and control requests it handles."""
     done = subprocess.run(
         [sys.executable, "-c", WATCHED],
         cwd=Path(__file__).parent.parent,

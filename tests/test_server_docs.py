@@ -1,4 +1,4 @@
-"""The examples of docs/server.md: each runs alone, all run together, and none leaves a server behind.
+"""The examples of docs/server.md run one by one and all at once, and none leaves a server running.
 
 That docs/server.md shows what stands in them is checked by test_docs.py, which also runs its console lines.
 """
@@ -30,7 +30,7 @@ PATIENCE = 120  # seconds; the first go test compiles
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the examples' tools are found as on Debian")
 
-#: How the tests of each language are run, and what says that all passed.
+#: The command that runs the tests of each language, and the output if all pass.
 SUITES = {
     "php": (["phpunit"], r"OK \(10 tests, "),
     "node": (["npm", "test"], r" pass 7\n. fail 0\n"),
@@ -41,7 +41,7 @@ EXTENSIONS = "exit(extension_loaded('curl') ? 0 : 1);"
 
 
 def needs(language: str) -> None:
-    """Skip a test when what a language needs is not installed."""
+    """Skip a test if the tools of a language are not installed."""
     program = {"php": "phpunit", "node": "npm", "shell": "curl"}.get(language, language)
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
@@ -50,7 +50,7 @@ def needs(language: str) -> None:
 
 
 def environment(*, path: str = "", **more: str) -> dict[str, str]:
-    """Return the environment of a reader whose PATH begins with a folder, without proxies and our own settings."""
+    """Return an environment with a folder first on PATH, and without proxies or variables of our own."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -60,7 +60,7 @@ def environment(*, path: str = "", **more: str) -> dict[str, str]:
 
 
 def begin(command: list[str], language: str, **more: str) -> subprocess.Popen[str]:
-    """Begin a command in the folder of a language's example."""
+    """Start a command in the folder of a language's example."""
     return subprocess.Popen(
         command,
         cwd=EXAMPLES / language,
@@ -85,7 +85,7 @@ def run(command: list[str], language: str, **more: str) -> tuple[int, str]:
 
 @contextmanager
 def serving(*options: str) -> Iterator[str]:
-    """Serve as the command does; give the ready line."""
+    """Run ``whmcs-mock serve``; yield the ready line."""
     command = [sys.executable, "-m", "whmcs_mock", "serve", "--port", "0", *options]
     with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, encoding="utf-8") as server:
         assert server.stdout
@@ -115,19 +115,19 @@ def listens(url: str) -> bool:
 
 
 def stops(url: str) -> bool:
-    """Return whether a server ends within some seconds."""
+    """Return whether a server stops within ten seconds."""
     until = time.monotonic() + 10
     while listens(url) and time.monotonic() < until:
         time.sleep(0.02)
     return not listens(url)
 
 
-# Each alone, and all together.
+# One by one, and all at once.
 
 
 @pytest.mark.parametrize("language", SUITES)
 def test_alone(language: str, tmp_path: Path) -> None:
-    """A suite starts a server, passes, and ends the server, with nothing but the command on the PATH."""
+    """A suite starts a server, passes, and stops the server; it only needs the command on the PATH."""
     note = tmp_path / "whmcs-mock"
     note.write_text(f'#!/bin/sh\nmkfifo "{tmp_path}/out"\ntee "{tmp_path}/ready" < "{tmp_path}/out" &\n'
                     f'exec "{sys.executable}" -m whmcs_mock "$@" > "{tmp_path}/out"\n')  # fmt: skip
@@ -140,7 +140,7 @@ def test_alone(language: str, tmp_path: Path) -> None:
 
 
 def test_together() -> None:
-    """A PHPUnit suite of ten cases and six node:test files share one server without a restart and without meeting."""
+    """A PHPUnit suite of ten cases and six node:test files share one server, isolated from each other."""
     needs("php")
     needs("node")
     files = sorted(path.name.removesuffix(".test.js") for path in (EXAMPLES / "node" / "test").iterdir())
@@ -154,10 +154,10 @@ def test_together() -> None:
             code, output = finish(process)
             assert code == 0, output
             assert re.search(passed, output), output
-        assert get(f"{url}/_mock/health") == before  # nothing came to the world without a name
+        assert get(f"{url}/_mock/health") == before  # nothing was sent to the default world
         last = {name: get(f"{url}/world/{name}/_mock/calls") for name in ["phpunit-1", *(f"node-{f}" for f in files)]}
         assert {name: len(calls) for name, calls in last.items()} == {
-            "phpunit-1": 1,  # each case began anew; the last one made one call
+            "phpunit-1": 1,  # each case starts with a reset; the last one makes one call
             "node-add-credit": 1,
             "node-background": 1,
             "node-balance": 1,
@@ -167,19 +167,19 @@ def test_together() -> None:
         }
 
 
-# On every way out, and when nothing can be started.
+# Every way to exit, and failures to start.
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_node_signals(number: signal.Signals) -> None:
-    """A signal to what started the server ends the server and the tests, with the exit code that says so."""
+    """A signal to the starter script stops the server and the tests, and sets the exit code."""
     needs("node")
     script = "console.log(process.env.WHMCS_MOCK_URL, process.pid); setInterval(() => {}, 1000);"
     with begin(["node", "with-whmcs-mock.js", "node", "-e", script], "node") as process:
         assert process.stdout
         url, _ = process.stdout.readline().split()
         process.send_signal(number)
-        assert process.stdout.read() == ""  # nobody has it open any more: the tests have ended, too
+        assert process.stdout.read() == ""  # the output is closed, so the tests have ended as well
     assert process.returncode == 128 + number
     assert stops(url)
 
@@ -195,7 +195,7 @@ def test_node_signals(number: signal.Signals) -> None:
     ids=["exit", "uncaught", "failing test", "killed"],
 )
 def test_node_exits(script: str, code: int, word: str) -> None:
-    """However the tests end, the server ends, and their exit code is told."""
+    """However the tests exit, the server stops, and their exit code is returned."""
     script = f"console.log(process.env.WHMCS_MOCK_URL); {script}"
     ended, output = run(["node", "with-whmcs-mock.js", "node", "-e", script], "node")
     assert (ended, word in output) == (code, True)
@@ -204,7 +204,7 @@ def test_node_exits(script: str, code: int, word: str) -> None:
 
 @pytest.mark.parametrize("ending", ["", "throw new Error('oh');", "process.exit(2);"], ids=["stop", "error", "exit"])
 def test_node_in_one_process(ending: str) -> None:
-    """A server that the tests' own process has started ends with it, and stop() lets it end by itself."""
+    """A server started within the test process stops with it, and stop() lets the process exit normally."""
     script = f"""
         import {{ start }} from "./whmcs-mock.js";
         const {{ url, stop }} = await start("--quiet");
@@ -218,7 +218,7 @@ def test_node_in_one_process(ending: str) -> None:
 
 
 def test_php_signal() -> None:
-    """A signal that ends PHP alone ends the server, too."""
+    """A signal that terminates only PHP also stops the server."""
     needs("php")
     script = "require 'tests/WhmcsMock.php'; echo WhmcsMock::start('--quiet'), PHP_EOL; while (true) usleep(10000);"
     with begin(["php", "-r", script], "php") as process:
@@ -239,7 +239,7 @@ def test_php_signal() -> None:
     ],
 )
 def test_missing_command(language: str, word: str) -> None:
-    """Without the command, a suite says so in one sentence and fails."""
+    """Without the command, a suite fails with one sentence that says so."""
     command, _ = SUITES[language]
     lonely = ":".join(folder for folder in os.environ["PATH"].split(":") if not Path(folder, "whmcs-mock").exists())
     if shutil.which(command[0], path=lonely) is None:
@@ -251,7 +251,7 @@ def test_missing_command(language: str, word: str) -> None:
 
 @pytest.mark.parametrize("language", SUITES)
 def test_wrong_fixtures(language: str, tmp_path: Path) -> None:
-    """With fixtures that cannot be served, a suite shows the loader's line and fails."""
+    """With invalid fixtures, a suite fails and shows the loader's message."""
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("clients: 1\n")
     code, output = run(SUITES[language][0], language, WHMCS_MOCK_FIXTURES=str(wrong))
@@ -265,7 +265,7 @@ def test_wrong_fixtures(language: str, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def https() -> Iterator[tuple[str, str]]:
-    """Serve https with a throw-away authority; give the URL and the authority's file."""
+    """Serve https with a temporary authority; yield the URL and the path of the authority's certificate."""
     pytest.importorskip("trustme")
     with serving("--tls", "--profile", "live", "--quiet") as ready:
         yield base(ready), ready.strip().rpartition(" ca=")[2]
@@ -282,7 +282,7 @@ def https() -> Iterator[tuple[str, str]]:
     ids=["php", "node", "go", "curl"],
 )
 def test_https(language: str, command: list[str], variable: str, passed: str, https: tuple[str, str]) -> None:
-    """With the authority's file where docs/server.md says, and only there, each language trusts the server."""
+    """Each language trusts the server if the authority is configured as docs/server.md says."""
     needs(language)
     url, file = https
     php = shutil.which("phpunit") or ""
@@ -303,7 +303,7 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def running(command: list[str], folder: Path) -> Iterator[None]:
-    """Run a server in the foreground, and end it."""
+    """Run a server in the foreground, and stop it at the end."""
     with (
         (folder / "log").open("ab") as log,
         subprocess.Popen(command, cwd=folder, env=environment(), stderr=log) as one,
@@ -321,7 +321,7 @@ def gunicorn(port: int, *options: str) -> list[str]:
 
 
 def await_ports(*ports: int) -> None:
-    """Wait until something listens on each port."""
+    """Wait until all ports accept connections."""
     until = time.monotonic() + PATIENCE
     while not all(listens(f"http://127.0.0.1:{port}") for port in ports):
         assert time.monotonic() < until
@@ -334,7 +334,7 @@ def post(url: str, body: str) -> Any:
 
 
 def test_gunicorn_workers(tmp_path: Path) -> None:
-    """Four workers of gunicorn give every reader the same answer."""
+    """Four gunicorn workers give the same answer to read-only calls."""
     pytest.importorskip("gunicorn")
     [port] = free_ports(1)
     with running(gunicorn(port, "-w", "4"), tmp_path):
@@ -357,7 +357,7 @@ http {{
 
 
 def test_nginx(tmp_path: Path) -> None:
-    """Behind nginx with the configuration that is shown, each world stays at one of four gunicorns."""
+    """With the documented nginx configuration, each world is always served by the same of four gunicorn servers."""
     pytest.importorskip("gunicorn")
     nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     if nginx is None:
@@ -380,7 +380,7 @@ def test_nginx(tmp_path: Path) -> None:
             call = f"action=GetCredits&clientid={number}&responsetype=json"
             fixtures = f"{{clients: [{{id: {number}}}], faults: [{{fault: reset, times: 1}}]}}"
             assert post(f"{url}/_mock/fixtures", fixtures)["clients"] == 2
-            with pytest.raises(urllib.error.HTTPError, match="502"):  # as nginx tells a connection that is reset
+            with pytest.raises(urllib.error.HTTPError, match="502"):  # nginx answers this if the connection is reset
                 post(f"{url}/includes/api.php", call)
             for _ in range(2):
                 assert post(f"{url}/includes/api.php", call)["result"] == "success"
