@@ -76,7 +76,7 @@ def ledger(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def server(ledger: Ledger) -> Iterator[MockServer]:
-    """Start one server for all examples; with the secured ledger it also has an expectation that checks each request."""
+    """Start one server for all examples; with the secured ledger it has an expectation that checks each request."""
     with MockServer(ledger) as server:
         if ledger.access:
             server.expect_request("/never", json={"x": 1}).respond_with_data()

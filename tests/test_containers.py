@@ -1,7 +1,7 @@
 """Dockerfile, compose.yaml and the CI snippets: linted, and their steps run without a container engine.
 
-The test follows the Dockerfile's own lines: what COPY copies is copied, what RUN runs is run, and what starts is
-started as its user, with its environment. An absolute path lies below a folder that stands for the image.
+The tests follow the lines of the Dockerfile: they copy what COPY copies, run what RUN runs, and start the command
+with its user and environment. Absolute paths are placed below a folder that stands for the image.
 """
 
 from __future__ import annotations
@@ -279,7 +279,7 @@ def test_service_names() -> None:
 
 
 def test_github(tmp_path: Path) -> None:
-    """The workflow's steps, apart from installations, succeed in order: the server runs in the background and is healthy."""
+    """The workflow's steps, apart from installations, succeed in order, with a healthy server in the background."""
     job = yaml.safe_load((CI / "github.yaml").read_text())["jobs"]["phpunit"]
     port = str(free_port())
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "WHMCS_MOCK_PORT": port}

@@ -105,7 +105,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_wheel(wheel: Path) -> None:
-    """The wheel is pure, and contains the package, its typing marker, its page, the documented example and the licence."""
+    """The wheel is pure Python and contains the package, py.typed, the page, the documented example and the licence."""
     version = whmcs_mock.__version__
     assert wheel.name == f"whmcs_mock-{version}-py3-none-any.whl"
     with zipfile.ZipFile(wheel) as archive:

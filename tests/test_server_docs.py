@@ -1,6 +1,6 @@
 """The examples of docs/server.md run one by one and all at once, and none leaves a server running.
 
-That docs/server.md shows what stands in them is checked by test_docs.py, which also runs its console lines.
+test_docs.py checks that docs/server.md shows these files as they are, and runs its console commands.
 """
 
 from __future__ import annotations
