@@ -73,7 +73,7 @@ def focused(page: Page) -> str:
 def test_call_appears(page: Page, server: MockServer) -> None:
     """A new call is listed without reloading, with its action, client, status and reason."""
     page.run("window.mark = 1")
-    page.shows("#no-calls", f"No call yet. Point your code at {server.url}")
+    page.shows("#no-calls", f"No calls yet. Point your code at {server.url}")
     call(server, clientid=1)
     call(server, clientid=99)
     page.lists("GetCredits | 1 | 200 | client 1 has 2 credits", "GetCredits | 99 | 200 | Client ID Not Found")
@@ -137,7 +137,7 @@ def test_filter(page: Page, server: MockServer) -> None:
         page.type("#filter", text)
         page.lists(*found)
         page.shows("#call-count", f"{len(found)} of 3" if len(found) < 3 else "3")
-    page.shows("#no-calls", "No call matches the filter.")
+    page.shows("#no-calls", "No calls match the filter.")
 
 
 def test_markup_is_text(page: Page, server: MockServer) -> None:
@@ -175,9 +175,9 @@ def test_held_call(page: Page, server: MockServer) -> None:
     requests.post(server.url_for("/_mock/fixtures"), json={"faults": [{"fault": "slow", "seconds": 300}]}, timeout=30)
     thread = threading.Thread(target=call, args=[server], kwargs={"clientid": 1})
     thread.start()
-    page.lists("GetCredits | 1 | … | held back")
+    page.lists("GetCredits | 1 | … | waiting for the answer")
     page.choose("GetCredits")
-    page.shows("#call", "not yet")
+    page.shows("#call", "not answered yet")
     server.world.faults.released.set()
     page.lists("GetCredits | 1 | 200 | fault slow; client 1 has 2 credits")
     page.shows("#call h2", "200 success")
@@ -190,7 +190,7 @@ def test_forgotten_calls(page: Page, server: MockServer) -> None:
     page.lists("client 1")
     page.click("#forget")
     page.lists()
-    page.shows("#note", "All calls are forgotten")
+    page.shows("#note", "All calls were cleared")
     call(server, clientid=7)
     page.lists("client 7")
     requests.post(server.url_for("/_mock/reset"), timeout=30)
@@ -225,7 +225,7 @@ def test_add_credit(page: Page, server: MockServer) -> None:
     page.type("#credit [name=amount]", "20.15")
     page.type("#credit [name=description]", f"Bonus: {MARKUP}")
     page.find("#credit [name=description]").send_keys(Keys.ENTER)
-    page.shows("#note", "Client 1 has one entry more.")
+    page.shows("#note", "A credit was added to client 1.")
     page.lists("Prepayment", "Invoice", f"Bonus: {MARKUP} | 20.15 | 0.05", box="#log")
     page.shows("#balance", "0.05")
     answer = call(server, clientid=1).json()
@@ -242,7 +242,7 @@ def test_wrong_amount(page: Page, server: MockServer) -> None:
     for amount in ("", "abc", "1,50", "1.005", "1e3", "--1", "01"):
         page.type("#credit [name=amount]", amount)
         page.click("#credit button")
-        page.shows("#credit-error", f'The amount is a number such as 10.00 or -5, not "{amount}".')
+        page.shows("#credit-error", f'The amount must be a number such as 10.00 or -5, not "{amount}".')
         assert page.find("[name=amount]").get_attribute("aria-invalid") == "true"
         assert focused(page) == "amount"
     assert call(server, clientid=1).json()["totalresults"] == "2"
@@ -256,7 +256,7 @@ def test_fault(page: Page, server: MockServer) -> None:
     page.type("#fault [name=action]", "GetCredits")
     page.type("#fault [name=clientid]", "7")
     page.click("#fault button")
-    page.shows("#note", "Armed: maintenance for the next call of GetCredits about client 7")
+    page.shows("#note", "Armed: maintenance for the next call to GetCredits for client 7")
     statuses = [call(server, clientid=clientid).status_code for clientid in (1, 7, 7)]
     assert statuses == [200, 503, 200]
     page.lists("| 200 |", "| 7 | 503 | fault maintenance", "| 200 |")
@@ -294,7 +294,7 @@ def test_profile(page: Page, server: MockServer) -> None:
     """The profile can be switched on the page, which also shows changes made elsewhere."""
     assert page.find("[value=documented]").is_selected()
     page.click("[value=live] + span")
-    page.shows("#note", "Answers are live now.")
+    page.shows("#note", "The profile is now live.")
     assert server.profile == "live"
     server.profile = "documented"
     page.until(lambda: page.find("[value=documented]").is_selected(), "the page shows the profile")
@@ -308,7 +308,7 @@ def test_reset(page: Page, server: MockServer) -> None:
     page.click("nav a[href='#clients']")
     page.lists("1 |", "7 | 1 | 5.00", box="#client-list")
     page.click("#reset")
-    page.shows("#note", "All is as the fixtures say")
+    page.shows("#note", "Reset to the fixtures")
     page.lists("1 |", "7 | 0 | 0.00", box="#client-list")
     page.click("nav a[href='#calls']")
     page.lists()
@@ -341,7 +341,7 @@ def test_server_gone(page: Page, server: MockServer, serve: Callable[..., MockSe
     port = server.port
     server.stop()
     page.shows("#gone", "The server has not answered since")
-    page.shows("#state", "no server")
+    page.shows("#state", "offline")
     page.click("#reset")
     page.shows("#error", "The server does not answer.")
     again = serve(TWO_CLIENTS, port=port)
@@ -419,7 +419,7 @@ def test_names_and_landmarks(page: Page, server: MockServer) -> None:
     parts = ["header", "nav[aria-label]", "main", "section[aria-label]", "h1", "[role=listbox]", "[role=alert]"]
     assert [css for css in parts if not page.all(css)] == []
     call(server, clientid=1)
-    page.shows("#heard", "1 new call, the last GetCredits 200")
+    page.shows("#heard", "1 new call, the latest: GetCredits 200")
     assert page.find("#heard").get_attribute("role") == "status"
 
 
@@ -535,7 +535,7 @@ def test_long_log(page: Page, serve: Callable[..., MockServer]) -> None:
     page.until(lambda: any("entry 10001 |" in row for row in page.rows("#log")), "the middle is drawn")
     page.type("#credit [name=amount]", "5")
     page.click("#credit button")
-    page.until(lambda: page.text("#note") == "Client 1 has one entry more.", "the credit is added", seconds=60)
+    page.until(lambda: page.text("#note") == "A credit was added to client 1.", "the credit is added", seconds=60)
     page.until(lambda: "| 5.00 |" in page.rows("#log")[-1], "the new entry is in sight")
     client = server.world.store.client(1)
     assert client is not None
