@@ -212,7 +212,7 @@ def test_add_credit(server: MockServer, npm_whmcs: Callable[..., Any]) -> None:
     ids=lambda options: " ".join(options)[:60],
 )
 def test_curl(options: list[str], tmp_path: Path) -> None:
-    """Curl gets the documented answer, byte for byte, with any of its options."""
+    """Curl gets the documented answer, byte for byte, however its options make it send the request."""
     curl = needs("curl")
     (tmp_path / "README.md").write_text("a file")
     with MockServer() as server:

@@ -43,7 +43,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture
 def page(driver: Any, serve: Callable[..., MockServer]) -> Iterator[Page]:
     """Yield the page; the console must be empty at the end, unless the test expects failed requests."""
-    del serve  # requested so that it ends later: the page is left before its server stops
+    del serve  # torn down after this fixture, so the page is left before its server stops
     page = Page(driver)
     yield page
     left = page.problems()
