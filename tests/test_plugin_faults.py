@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -320,17 +321,20 @@ def test_senseless_arguments(whmcs_mock: WhmcsMock, arguments: dict[str, Any]) -
 
 
 @pytest.mark.parametrize(
-    ("names", "sentence"),
+    ("names", "rest", "sentence"),
     [
-        (503, r"a fault is a name; write fail_next\(status=503\)"),
-        ("maintenence", 'there is no fault "maintenence"; did you mean maintenance?'),
-        ("gateway_timeout", "did you mean gateway-timeout?"),
+        (503, {}, "a fault is a name; write fail_next(status=503)"),
+        ("maintenence", {}, 'there is no fault "maintenence"; did you mean maintenance?'),
+        ("gateway_timeout", {}, "did you mean gateway-timeout?"),
+        ("slwo", {"seconds": 5}, 'there is no fault "slwo"; did you mean slow?'),
+        ("slow", {"seconds": "soon"}, "seconds is a number from 0 to 999999, not 'soon'"),
+        ("slow", {"seconds": [5]}, "seconds is a number from 0 to 999999, not [5]"),
     ],
 )
-def test_sentences(whmcs_mock: WhmcsMock, names: Any, sentence: str) -> None:
+def test_sentences(whmcs_mock: WhmcsMock, names: Any, rest: dict[str, Any], sentence: str) -> None:
     """The error for a likely typing mistake suggests the correct form."""
-    with pytest.raises(ValueError, match=sentence.replace("?", r"\?")):
-        whmcs_mock.fail_next(names)
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        whmcs_mock.fail_next(names, **rest)
 
 
 MISTAKES = """

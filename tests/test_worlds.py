@@ -302,6 +302,14 @@ def test_names(serve: Serve, name: str, *, exists: bool) -> None:
     assert exists or (is_plain_line(answer) and b"1 to 64" in answer.body)
 
 
+@pytest.mark.parametrize("slash", ["/", "%2F"])
+def test_name_with_a_slash(serve: Serve, slash: str) -> None:
+    """The control API of a world whose name has a slash does not exist; the 404 names the world that was meant."""
+    answer = get(serve(), {}, path=f"/world/feature{slash}x/_mock/health")
+    assert answer.status == 404
+    assert b"the control API of the world feature is at /world/feature/_mock/" in answer.body
+
+
 def test_a_whmcs_below_world(serve: Serve) -> None:
     """A WHMCS installed in a folder named world is not taken for a world."""
     assert get(serve(), {"action": "GetCredits", "clientid": 1}, path=f"/world{ENDPOINT}").status == 200

@@ -63,13 +63,11 @@ class AccessLog:
                 texts.append(f"({self._dropped} lines were dropped, since nobody read them)")
                 self._dropped = 0
             try:
-                self._put(b"".join(map(_encode, texts)))
+                data = b"".join(map(_encode, texts))
+                while data:
+                    data = data[os.write(self._descriptor, data) :]
             except OSError:  # it is closed: the answers matter more
                 return
-
-    def _put(self, data: bytes) -> None:
-        while data:
-            data = data[os.write(self._descriptor, data) :]
 
 
 def _text(line: Callable[[], str]) -> str:

@@ -258,7 +258,11 @@ def _why_unknown(params: Params, store: Store, actions: Iterable[str]) -> str:
     spellings |= {lower: page.action for lower, page in store.pages.items()}
     spellings.pop(name, None)  # a function that returned None
     near = nearest(name, spellings, cutoff=0.75)
-    hint = f"did you mean {spellings[near[0]]}?" if near else "add an answer in a fixture file, or a function"
+    hint = (
+        f"did you mean {spellings[near[0]]}?"
+        if near
+        else "serve WHMCS's page of it, or add an answer in a fixture file or a function"
+    )
     return f"no action {quote(params['action'])}; {hint}"
 
 

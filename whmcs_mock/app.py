@@ -53,7 +53,8 @@ class App:
         self.worlds = Worlds(ledger, profile)
         self._on_call = on_call
         self._on_error = on_error
-        self._prepared = Prepared()
+        self._prepared: dict[tuple[int, str, str], tuple[Client, bytes]] = {}  # written answers of unchanged logs
+        self._prepared_size = 0  # bytes
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request of a WSGI server."""
@@ -175,7 +176,7 @@ class App:
         page = answer.page
         documented = profile == "documented" and response_type == "json"
         if answer.client is not None:
-            body = self._prepared.credit_log(answer.client, response_type, profile)
+            body = self._write_log(answer.client, response_type, profile)
         elif page and documented and answer.body is page.example:
             body = page.block.encode()
         else:
@@ -188,6 +189,19 @@ class App:
             headers += LIVE_HEADERS
         return Response(answer.status, headers, body, answer, why=answer.why, flat=flat, type=response_type)
 
+    def _write_log(self, client: Client, response_type: str, profile: Profile) -> bytes:
+        """Return the answer of GetCredits for a client; a client whose log changes is a new object."""
+        key = (id(client), response_type, profile)
+        if found := self._prepared.get(key):
+            return found[1]
+        body = encode(api.credit_log(client), response_type, profile, "getcredits")
+        if len(body) <= _PREPARED:
+            self._prepared_size += len(body)
+            if self._prepared_size > _PREPARED or len(self._prepared) >= 10_000:
+                self._prepared, self._prepared_size = {}, len(body)
+            self._prepared[key] = client, body  # the client is kept, so that no other object gets its id
+        return body
+
     def _failed(self, world: World, request: Request, error: BaseException) -> Response:
         if self._on_error is None:
             raise error
@@ -196,27 +210,6 @@ class App:
             self._on_error(error)
         text = f"whmcs-mock: the function for {request.params.get('action')} raised {error!r}"
         return Response.plain(500, redactor(world.store.secrets)(text))
-
-
-class Prepared:
-    """Keep the written answers of unchanged credit logs, in bounded memory."""
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[int, str, str], tuple[Client, bytes]] = {}
-        self._bytes = 0
-
-    def credit_log(self, client: Client, response_type: str, profile: Profile) -> bytes:
-        """Return the answer of GetCredits for a client; a client whose log changes is a new object."""
-        key = (id(client), response_type, profile)
-        if found := self._kept.get(key):
-            return found[1]
-        body = encode(api.credit_log(client), response_type, profile, "getcredits")
-        if len(body) <= _PREPARED:
-            self._bytes += len(body)
-            if self._bytes > _PREPARED or len(self._kept) >= 10_000:
-                self._kept, self._bytes = {}, len(body)
-            self._kept[key] = client, body  # the client is kept, so that no other object gets its id
-        return body
 
 
 def create_app(*paths: str | os.PathLike[str] | Ledger, profile: str = "documented") -> App:

@@ -344,7 +344,7 @@ class WhmcsMock:
         reasons = explain_proxy(self.url)
         for when, text in self.server.mismatches:
             if when >= self._begun:
-                reasons.append(f"{text}: does the code under test use {self.url}?")
+                reasons.append(text if text.endswith("?") else f"{text}: does the code under test use {self.url}?")
         worlds = self.server.app.worlds
         for world in worlds.all():
             calls = [] if world is self.world else world.journal.calls()
@@ -371,20 +371,28 @@ def _rules(names: str | Sequence[str], times: int | None, given: dict[str, Any])
         raise ValueError("a fault and message= are text, body= is text or bytes")
     if not each or (times is not None and not (type(times) is int and times >= 1)):
         raise ValueError(f"fail_next takes at least one fault, and times= is a positive integer or None, not {times!r}")
-    if given["seconds"] is not None and "slow" not in each:
-        raise ValueError("seconds= goes with the fault slow")
     if not all(isinstance(given[name], (Mapping, type(None))) for name in ("params", "headers")):
         raise ValueError('params= and headers= are mappings, such as {"Retry-After": "3"}')
     parse: dict[str, Callable[[Any], object]] = {
         "clientid": lambda number: parse_id(str(number)),
         "params": _texts,
-        "seconds": float,
+        "seconds": _number,
         "status": lambda status: parse_status(str(status)),
         "body": lambda body: body.encode() if isinstance(body, str) else body,
         "headers": _texts,
     }
     rule: dict[str, Any] = {name: parse.get(name, str)(value) for name, value in given.items() if value is not None}
-    return [FaultRule(name, **rule) for name in each]
+    rules = [FaultRule(name, **rule) for name in each]
+    if given["seconds"] is not None and "slow" not in each:
+        raise ValueError("seconds= goes with the fault slow")
+    return rules
+
+
+def _number(seconds: Any) -> float:
+    try:
+        return float(seconds)
+    except (TypeError, ValueError):
+        raise ValueError(f"seconds is a number from 0 to 999999, not {seconds!r}") from None
 
 
 def _texts(values: Mapping[str, object]) -> dict[str, str]:

@@ -88,7 +88,7 @@ class Listener(ThreadedWSGIServer):
         tls: Serves https.
         limit: Returns how many bytes the body of a request to a path may have.
         refuse: Returns the response to a request to a path that cannot be read, from the plain one.
-        on_mismatch: Called when a client speaks TLS to a plain port, or the other way round.
+        on_mismatch: Called when a client speaks TLS to a plain port or the other way round, or refuses the certificate.
         on_error: Called with an exception that nobody expects; by default it is written to stderr.
         request_seconds: How long a request may take from its first byte to its last.
         idle_seconds: How long a connection may be idle between two requests.
@@ -214,8 +214,9 @@ class Listener(ThreadedWSGIServer):
                     self._open.add(current)
                 current.do_handshake()
             self._serve_requests(current, address)
-        except (OSError, MemoryError):
-            pass  # the client went away, or stop() closed the connection
+        except (OSError, MemoryError) as error:  # the client went away, or stop() closed the connection
+            if re.search("ALERT.*(CA|CERT)", getattr(error, "reason", None) or ""):
+                self.on_mismatch("a client refused the certificate: does it trust the CA file?")
         except BaseException as error:  # noqa: BLE001  # out of what a test has given, or a bug: the worker goes on
             self.on_error(error)
         finally:

@@ -216,13 +216,10 @@ def whmcs_mock_server(
     ledger = _ledger(whmcs_mock_fixtures, pytestconfig)
     profile, host, port = (_setting(pytestconfig, name) for name in ("profile", "host", "port"))
     server = MockServer(ledger, host=host, port=port, profile=profile, ssl_context=whmcs_mock_ssl_context)
-    problem = ""
     try:
         server.start()
     except ListenError as error:
-        problem = str(error)
-    if problem:  # not in the except clause: pytest would show it twice
-        _fail(f"whmcs-mock: {problem}; see --whmcs-mock-host and --whmcs-mock-port, whose 0 takes a free port")
+        _fail(f"whmcs-mock: {error}; see --whmcs-mock-host and --whmcs-mock-port, whose 0 takes a free port")
     pytestconfig.stash[_CALLS] = server.app.worlds.late
     yield server
     server.stop()
@@ -348,16 +345,14 @@ def _ledger(given: Any, config: pytest.Config, folder: Path | None = None) -> Le
         where = "the marker whmcs_mock(fixtures=...)" if folder else "the fixture whmcs_mock_fixtures"
     if not isinstance(paths, (list, tuple)) or not all(isinstance(path, (str, os.PathLike)) for path in paths):
         _fail(f"whmcs-mock: {where} must be a path, a list of paths or a Ledger, not {given!r}")
-    ledgers, here, problems = config.stash[_LEDGERS], config.invocation_params.dir, ""
+    ledgers, here = config.stash[_LEDGERS], config.invocation_params.dir
     try:
         names = tuple(_short(find_path(path, [folder, here] if folder else [here])) for path in paths)
         key = names, tuple(os.stat(name).st_mtime_ns for name in names)
         if key not in ledgers:
             ledgers[key] = load_fixtures(*names)
     except FixtureError as error:
-        problems = str(error)
-    if problems:  # not in the except clause: pytest would show them twice
-        _fail(f"whmcs-mock: the fixtures of {where} have problems\n{problems}")
+        _fail(f"whmcs-mock: the fixtures of {where} have problems\n{error}")
     return ledgers[key]
 
 
@@ -368,4 +363,4 @@ def _short(path: Path) -> str:
 
 
 def _fail(message: str) -> NoReturn:
-    pytest.fail(message, pytrace=False)
+    raise pytest.fail.Exception(message, pytrace=False) from None  # else pytest shows the cause as well

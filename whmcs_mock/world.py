@@ -12,6 +12,7 @@ from whmcs_mock.faults import Faults
 from whmcs_mock.fixtures import parse_fixtures
 from whmcs_mock.journal import Call, Journal
 from whmcs_mock.ledger import FaultRule, Ledger, Profile, parse_profile
+from whmcs_mock.request import is_control, is_steering
 from whmcs_mock.response import HTTPError
 from whmcs_mock.store import Store
 
@@ -105,7 +106,10 @@ class Worlds:
             return self[self.current], path
         if not re.fullmatch(_NAME, found[1]):
             raise HTTPError(404, "Not found: the name of a world is 1 to 64 of the characters A-Z a-z 0-9 . _ -")
-        return self[found[1]], found[2] or "/"
+        rest = found[2] or "/"
+        if is_steering(rest) and not is_control(rest):
+            raise HTTPError(404, f"Not found: the control API of the world {found[1]} is at /world/{found[1]}/_mock/")
+        return self[found[1]], rest
 
     def __getitem__(self, name: str) -> World:
         with self._lock:
