@@ -161,6 +161,45 @@ def test_request() -> None:
     }
 
 
+REQUEST = "### Example Request (CURL)\n\n```\nhttp_build_query(\n    array(\n{pairs}    )\n);\n```\n"
+DECOY = """
+### Notes
+
+| action | string | "Decoy" | Required |
+| decoy | string | Belongs to no request | Required |
+
+* Decoy
+
+```
+{"decoy": 1}
+```
+
+http_build_query(array('decoy' => 'x', 'more' => array('y')))
+"""
+
+
+@pytest.mark.parametrize("pairs", ["'a' => 'b',\n", "'a' => array('b'),\n"])
+def test_other_sections(pairs: str) -> None:
+    """What stands in other sections, before or behind, belongs neither to the request nor to the answer."""
+    parts = [TABLE.format(action="GetThing", rows=""), EXAMPLE.format(block="{}"), ERRORS.format(errors="* No Thing")]
+    read = parsed(DECOY + DECOY.join([*parts, REQUEST.format(pairs=pairs)]) + DECOY)
+    assert (read.action, read.block, read.errors) == ("GetThing", "{}", ("No Thing",))
+    assert [parameter.name for parameter in read.parameters] == ["action"]
+    assert list(read.request.values()) == ["b"]
+
+
+def test_action_of_another_section() -> None:
+    """An action that only another section names is not the page's."""
+    assert "names no action" in problem(written().replace("action |", "act |") + DECOY)
+    assert "there is no example below" in problem(written().replace("```\n{}\n```", "none") + DECOY)
+
+
+def test_deprecated_parameters() -> None:
+    """A parameter that is struck through, or whose use is Deprecated, is deprecated."""
+    rows = "| ~~old~~ | ~~int~~ | x | Optional |\n| older | int | x | Deprecated |\n| new | int | x | Optional |"
+    assert [one.deprecated for one in parsed(written(rows=rows)).parameters] == [False, True, True, False]
+
+
 def test_simple_request() -> None:
     """An example request without nested arrays is read, also in PHP's short array syntax."""
     request = "### Example Request (CURL)\n\n```\nhttp_build_query(\n    [\n    'a' => 'b',\n    'c' => true,\n    ]\n);\n```\n"
