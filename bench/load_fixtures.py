@@ -1,11 +1,11 @@
-"""Load 10,000 clients with 50,000 credits: ``load_fixtures`` beside ``yaml.load`` with the C loader, on one file.
+"""Load 10,000 clients with 50,000 credits: ``load_fixtures`` and ``yaml.load`` with the C loader, on one file.
 
-Each load has a process of its own. The time is that of the load alone, after the imports; the memory
+Each load runs in its own process. The time is that of the load alone, after the imports; the memory
 is the growth of the process's peak (``ru_maxrss``, so POSIX only) from after the imports to after the load.
-What else the machine does can only add to a time, so the fastest run counts; the median stands beside it.
+Other load on the machine can only add to a time, so the fastest run counts; the median is shown as well.
 
-A number of credits as the argument, such as 1000000, shows the curve up to that number instead: time and
-memory for each credit, from 1,000 credits on.
+With a number of credits as the argument, such as 1000000, it measures increasing sizes up to that number instead:
+time and memory per credit, from 1,000 credits on.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def load(contender: str, path: str) -> None:
     import resource
 
     if contender.endswith("pure Python"):
-        sys.modules["yaml._yaml"] = None  # type: ignore[assignment]  # None makes its import fail, as without the C extension
+        sys.modules["yaml._yaml"] = None  # type: ignore[assignment]  # makes its import fail, as without the C extension
     import yaml
 
     from whmcs_mock import load_fixtures
@@ -96,7 +96,7 @@ def compare(title: str, contenders: tuple[str, str], path: Path, clients: int, r
 
 
 def curve(path: Path, largest: int) -> None:
-    """Print what each credit costs, for more and more of them."""
+    """Print what each credit costs, for increasing numbers of credits."""
     rows = []
     credits = 1_000
     while credits <= largest:
@@ -109,7 +109,7 @@ def curve(path: Path, largest: int) -> None:
 
 
 def main() -> None:
-    """Compare with the C loader, then, on a tenth of the file, with the pure-Python one; or show the curve."""
+    """Compare with the C loader and, on a tenth of the file, with the pure-Python one; or measure increasing sizes."""
     print(machine())
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "clients.yaml")

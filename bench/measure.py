@@ -1,4 +1,4 @@
-"""Measure contenders side by side: interleaved, after a warm-up, by their medians, told in one table."""
+"""Measure contenders side by side, interleaved and after a warm-up; print their medians in one table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
-#: What a measured process runs in: it may keep its bytecode, as an installed package does.
+#: The environment of a measured process: it may cache its bytecode, as an installed package does.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 #: One GetCredits call, and the documented answer to it.
@@ -22,12 +22,12 @@ FORM = "application/x-www-form-urlencoded"
 def interleaved(
     contenders: Mapping[str, Callable[[], float]], rounds: int, *, warm_up: int = 1
 ) -> dict[str, list[float]]:
-    """Let the contenders take turns, so that whatever else the machine does falls on all of them.
+    """Let the contenders take turns, so that other load on the machine affects all of them.
 
     Args:
         contenders: What to measure, by name; each returns its own measurement.
-        rounds: How often each has its turn.
-        warm_up: Turns before those, which do not count.
+        rounds: How many turns each contender has.
+        warm_up: Additional turns before those, which do not count.
     """
     results: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(warm_up + rounds):
@@ -39,7 +39,7 @@ def interleaved(
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """Return the value that so many percent of the values do not exceed."""
+    """Return the given percentile of the values."""
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
@@ -56,16 +56,16 @@ def table(title: str, head: Sequence[str], *rows: Sequence[str]) -> None:
 
 
 def machine() -> str:
-    """Tell what the numbers were measured on."""
+    """Return what the numbers were measured on."""
     return f"{platform.system()}, {os.cpu_count()} cores, {platform.python_implementation()} {sys.version.split()[0]}"
 
 
 class RawClient:
-    """Call over a plain socket, so that the client costs next to nothing; connect again only when the server closed.
+    """A client on a plain socket, which costs next to nothing; it reconnects only if the server has closed.
 
     Args:
         url: Where to call.
-        kept: Whether to keep the connection when the server does.
+        kept: Whether to keep the connection open if the server does.
 
     Attributes:
         request: What each call sends.

@@ -1,9 +1,9 @@
-"""Run pytest in a process of its own: what the plugin costs installed, and used, beside pytest-httpserver.
+"""Measure pytest sessions: what the plugin costs installed, and used, compared with pytest-httpserver.
 
 Nothing but the named plugins is loaded (``PYTEST_DISABLE_PLUGIN_AUTOLOAD``). Installing whmcs-mock installs
 pytest-httpserver too, whose own plugin pytest then loads in every session: the last line. A test that uses
-a server makes one call to it with ``urllib``; pytest-httpserver's stubs the same answer first. Differences of
-whole processes drown in a busy machine's noise, least so those of the fastest runs.
+a server makes one call to it with ``urllib``; the test with pytest-httpserver stubs the same answer first.
+Differences between whole processes are lost in the noise of a busy machine, least so those of the fastest runs.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def write(folder: Path) -> None:
 
 
 def session(folder: Path, name: str, count: int, *options: str) -> Callable[[], float]:
-    """Make a function that runs pytest on one file, and returns the seconds from launch to exit."""
+    """Return a function that runs pytest on one file and returns the seconds from launch to exit."""
     file = f"test_{name.replace('-', '_')}_{count}.py"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, file]
     environment = {**ENVIRONMENT, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
@@ -64,7 +64,7 @@ def session(folder: Path, name: str, count: int, *options: str) -> Callable[[], 
 
 
 def main() -> None:
-    """Let all sessions take turns; what they cost is told beside plain pytest."""
+    """Let all sessions take turns; print their cost beyond plain pytest."""
     print(machine())
     contenders: dict[str, tuple[str, tuple[str, ...]]] = {  # the test that uses it, and the options that load it
         "no plugin, trivial tests": ("trivial", ()),

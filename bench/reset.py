@@ -1,4 +1,4 @@
-"""Reset a running server, as before each test: with 10 clients beside 100,000."""
+"""Measure the reset of a running server, as before each test, with 10 and with 100,000 clients."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SIZES = (10, 100_000)
 
 
 def ledger(clients: int) -> Ledger:
-    """Make a ledger of clients with one credit each."""
+    """Return a ledger of clients with one credit each."""
     day, amount = datetime.date(2016, 1, 1), Decimal("10.00")
     return Ledger([Client(n, [Credit(n, day, "Overpayment", amount)]) for n in range(1, clients + 1)])
 
 
 def resetting(server: MockServer) -> Callable[[], float]:
-    """Make a function that returns the time of one reset."""
+    """Return a function that measures one reset."""
 
     def reset() -> float:
         begun = time.perf_counter()

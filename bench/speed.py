@@ -1,8 +1,8 @@
-"""Call whmcs-mock and its neighbours from the command line, in one run, and print ratios to pytest-httpserver.
+"""Measure whmcs-mock and similar servers in one run, and print the ratios to pytest-httpserver.
 
-pytest-httpserver answers with a handler that reads the form. WireMock and mountebank are taken from npm
+pytest-httpserver answers with a handler that parses the form. WireMock and mountebank are taken from npm
 (``npm install wiremock mountebank`` in the working directory), localstripe from its command on the PATH or
-in ``LOCALSTRIPE``; those that are missing are left out. ``--long`` adds the memory after a million calls.
+in ``LOCALSTRIPE``; missing ones are skipped. ``--long`` adds the memory after a million calls.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ server.expect_request("/includes/api.php", method="POST").respond_with_handler(r
 with server:
     sys.stdin.read()
 """
-#: The listener of whmcs-mock with an answer that is ready-made.
+#: The listener of whmcs-mock with a ready-made answer.
 STATIC = """
 import sys
 from whmcs_mock.listener import Listener
@@ -53,7 +53,7 @@ Listener("127.0.0.1", int(sys.argv[1]), lambda request: Response(200, headers, a
 
 
 class Contender(NamedTuple):
-    """Hold how a server is launched on a port, and how it is called."""
+    """How a server is launched on a port, and how it is called."""
 
     command: Callable[[int], Sequence[str]]
     request: bytes | None = None
@@ -88,7 +88,7 @@ def contenders(folder: Path) -> dict[str, Contender]:
 
 
 def wiremock(folder: Path, jar: Path, port: int) -> Sequence[str]:
-    """Write a mapping that reads the form, and return the command that serves it without journal and log."""
+    """Write a mapping that parses the form, and return the command that serves it without journal and log."""
     mappings = folder / "mappings"
     mappings.mkdir(exist_ok=True)
     asked = {"method": "POST", "url": PATH, "formParameters": {"action": {"equalTo": "GetCredits"}}}
@@ -110,13 +110,13 @@ def imposter(folder: Path, command: Path, port: int) -> Sequence[str]:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a port that nothing listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
 
 class Running:
-    """Hold a launched server, and a client for it."""
+    """A launched server, and a client for it."""
 
     def __init__(self, contender: Contender) -> None:
         self.port = free_port()
@@ -138,7 +138,7 @@ class Running:
                 break
 
     def client(self, *, kept: bool) -> RawClient:
-        """Return a client that keeps its connection, or not."""
+        """Return a client that keeps its connection open, or one that does not."""
         client = RawClient(f"http://127.0.0.1:{self.port}{PATH}", kept=kept)
         if request := self.contender.request:
             client.request = request if kept else request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
@@ -155,14 +155,14 @@ class Running:
         return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
     def stop(self) -> None:
-        """End the server."""
+        """Stop the server."""
         self.process.terminate()
         self.process.wait()
 
 
 @contextlib.contextmanager
 def running(found: dict[str, Contender]) -> Iterator[dict[str, Running]]:
-    """Launch all servers, and end them."""
+    """Launch all servers, and stop them at the end."""
     servers = {name: Running(contender) for name, contender in found.items()}
     try:
         yield servers
@@ -190,7 +190,7 @@ def one_by_one(servers: dict[str, Running], *, kept: bool) -> dict[str, tuple[fl
 
 
 class Pipe:
-    """Hold one of several connections: what it received of the present answer."""
+    """One of several connections, with what it has received of the current answer."""
 
     def __init__(self, port: int, request: bytes) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
@@ -213,7 +213,7 @@ class Pipe:
 
 
 def eight_at_once(server: Running, seconds: float) -> float:
-    """Return the calls a second over eight connections."""
+    """Return the calls per second over eight connections."""
     request = server.client(kept=True).request
     done, until = 0, time.perf_counter() + seconds
     with selectors.DefaultSelector() as selector:
@@ -240,7 +240,7 @@ def eight_at_once(server: Running, seconds: float) -> float:
 
 
 def throughput(servers: dict[str, Running]) -> dict[str, float]:
-    """Return the calls a second of each server, the median of turns."""
+    """Return the calls per second of each server, the median of all turns."""
     turns: dict[str, list[float]] = {name: [] for name in servers}
     for turn in range(17):
         for name, server in servers.items():
@@ -251,7 +251,7 @@ def throughput(servers: dict[str, Running]) -> dict[str, float]:
 
 
 def launches(found: dict[str, Contender]) -> dict[str, float]:
-    """Return the median time from launch to the first right answer."""
+    """Return the median time from launch to the first correct answer."""
     times: dict[str, list[float]] = {name: [] for name in found}
     for turn in range(LAUNCHES + 1):
         for name, contender in found.items():
@@ -263,7 +263,7 @@ def launches(found: dict[str, Contender]) -> dict[str, float]:
 
 
 def memory(found: dict[str, Contender], counts: Sequence[int]) -> dict[str, list[float]]:
-    """Return the peak memory after so many calls."""
+    """Return the peak memory after the given number of calls."""
     peaks: dict[str, list[float]] = {}
     for name in (BASE, MOCK):
         server, done = Running(found[name]), 1
@@ -278,7 +278,7 @@ def memory(found: dict[str, Contender], counts: Sequence[int]) -> dict[str, list
 
 
 def large_log(folder: Path) -> tuple[float, float]:
-    """Return the median time of a call for 50,000 entries, and of the same bytes ready-made."""
+    """Return the median time of a call for 50,000 entries, and of a call for the same bytes ready-made."""
     fixtures = folder / "large.yaml"
     with fixtures.open("w") as file:
         file.write("clients:\n  - id: 1\n    credits:\n")
@@ -307,7 +307,7 @@ def ratios(title: str, values: dict[str, float], unit: str, goal: str, *, more: 
 
 
 def main() -> None:
-    """Measure all."""
+    """Measure everything."""
     print(machine())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

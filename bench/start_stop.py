@@ -1,8 +1,8 @@
-"""Start and stop a server in a test process: whmcs-mock beside pytest-httpserver.
+"""Measure starting and stopping a server in a test process: whmcs-mock and pytest-httpserver.
 
-Start is from the constructor to the end of ``start()``, and, in a column of its own, on to the first
-answer. Stop is ``stop()`` while one client has sent half a request and another keeps an idle
-connection. pytest-httpserver is threaded here: with one thread it could not stop at all then.
+Start is the time from the constructor to the end of ``start()`` and, in a separate column, to the first
+answer. Stop is the time of ``stop()`` while one client has sent half a request and another keeps an idle
+connection. pytest-httpserver is threaded here: with a single thread, it could not stop at all in that case.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PROMISE = 0.020
 
 
 def stubbed() -> HTTPServer:
-    """Make a pytest-httpserver that answers every call."""
+    """Return a pytest-httpserver that answers every call."""
     server = HTTPServer(threaded=True)
     server.expect_request(PATH).respond_with_data("{}", content_type="application/json")
     return server
@@ -50,7 +50,7 @@ def measured(make: Callable[[], HTTPServer]) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    """Let both take turns."""
+    """Let both servers take turns."""
     print(machine())
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no access log among the tables
     results: dict[str, list[tuple[float, float, float]]] = {"pytest-httpserver, threaded": [], "whmcs-mock": []}
