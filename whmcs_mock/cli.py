@@ -37,16 +37,16 @@ _PROFILE = Option(
 def serve(**options: Any) -> None:
     """Serve the fixtures in PATHS until Ctrl-C: fixture files, documentation pages, or folders of them.
 
-    Without PATHS (or WHMCS_MOCK_FIXTURES) it serves the example of WHMCS's documentation. The access
+    Without PATHS (or WHMCS_MOCK_FIXTURES) it serves the example from WHMCS's documentation. The access
     log goes to stderr. http://127.0.0.1:8421/ shows the calls in a browser.
 
     Example: whmcs-mock serve --port 9000 fixtures/
     """
     fill_descriptors()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: os._exit(0))  # until the server handles them: nothing to shut down yet
+        signal.signal(number, lambda *_: os._exit(0))  # until the server handles signals: nothing to shut down yet
     _check_tls(options)
-    gc.disable()  # what is imported and loaded stays: looking for garbage in it would only take time
+    gc.disable()  # imports and fixtures stay in memory: collecting garbage would only take time
     if not (options["tls"] or options["tls_cert"]):
         _import_without_ssl()
     from whmcs_mock.serve import Options, Service
@@ -66,9 +66,9 @@ def serve(**options: Any) -> None:
 
 
 def _import_without_ssl() -> None:
-    """Import the server without ``ssl``, a tenth of the start; Werkzeug and http.client can do without for http."""
+    """Import the server without ``ssl``, which saves a tenth of the startup; http does not need it."""
     if "ssl" not in sys.modules:
-        sys.modules["ssl"] = None  # type: ignore[assignment]  # an import of it fails
+        sys.modules["ssl"] = None  # type: ignore[assignment]  # makes its import fail
         with contextlib.suppress(ImportError):
             importlib.import_module("whmcs_mock.listener")
         del sys.modules["ssl"]
@@ -99,7 +99,7 @@ def _unusable(options: dict[str, Any], error: Exception) -> str:
 
 
 def check(paths: Sequence[str]) -> None:
-    """Report every problem in the fixtures in PATHS (or WHMCS_MOCK_FIXTURES), or count what is fine.
+    """Report every problem in the fixtures in PATHS (or WHMCS_MOCK_FIXTURES), or count what was loaded.
 
     Without PATHS it checks the documented example. Warnings point out likely mistakes; they do not
     change the exit code.
@@ -127,7 +127,7 @@ def check(paths: Sequence[str]) -> None:
 
 
 def call(action: str | None, params: Sequence[str], fixtures: Sequence[str], profile: str) -> None:
-    """Print the answer to ACTION with the given parameters, without a server, errors included.
+    """Print the answer to ACTION with the given parameters, errors included, without a server.
 
     The reason and any advice go to stderr.
 
@@ -154,14 +154,14 @@ def call(action: str | None, params: Sequence[str], fixtures: Sequence[str], pro
         response.finish(True)
     if sys.stdout:
         sys.stdout.buffer.write(response.body + b"\n")
-        sys.stdout.flush()  # before the reason, where both go to the same place
+        sys.stdout.flush()  # before the reason, in case both go to the same place
     [made] = app.worlds[""].journal.calls()
     for line in (f"why: {made.why}", *(f"advice: {advice}" for advice in made.advice)):
         say(line, err=True)
 
 
 def schema() -> None:
-    """Print the JSON Schema of fixture files, by which editors complete and check them.
+    """Print the JSON Schema of fixture files, which editors use to complete and validate them.
 
     Example: whmcs-mock schema > whmcs-mock.schema.json
     """
@@ -173,7 +173,7 @@ def schema() -> None:
 
 
 def health(url: str | None, wait: float, host: str, port: int, *, tls: bool, tls_cert: str | None) -> None:
-    """Exit with 0 if the server at URL answers and has no problems, else with 1.
+    """Exit with 0 if the server at URL answers and has no problems, otherwise with 1.
 
     Example: whmcs-mock health http://127.0.0.1:8421 --wait 10
     """
@@ -222,14 +222,14 @@ _COMMANDS = {
             Option("control", "Serve the control API and the page under /_mock/.", True),
             Option("quiet", "Log problems only.", False),
             Option("log-file", "Append the access log to this file instead of writing it to stderr."),
-            Option("tls", "Serve https with a throw-away authority (needs the extra tls).", False),
+            Option("tls", "Serve https with a temporary certificate authority (needs the extra tls).", False),
             Option("tls-cert", "Serve https with this certificate, a PEM file."),
             Option("tls-key", "The private key of that certificate, a PEM file."),
             Option("request-timeout", "Seconds that a request may take to arrive.", 30.0, seconds(0.1)),
             Option("idle-timeout", "Seconds that an idle connection is kept.", 75.0, seconds(0.1)),
         ],
     ),
-    "check": _Command(check, "Report what is wrong in fixture files.", [_PATHS]),
+    "check": _Command(check, "Report problems in fixture files.", [_PATHS]),
     "call": _Command(
         call,
         "Print an answer without a server.",
@@ -247,10 +247,10 @@ _COMMANDS = {
         [
             Option("URL", "[URL]"),
             Option("wait", "Seconds to wait until it is healthy.", 0.0, seconds(0)),
-            Option("host", "The host of the server, without URL.", _HOST),
-            Option("port", "The port of the server, without URL.", _PORT, integer(1, 65535)),
-            Option("tls", "The server speaks https, without URL.", False),
-            Option("tls-cert", ""),  # what serve takes from the environment
+            Option("host", "The host of the server, if no URL is given.", _HOST),
+            Option("port", "The port of the server, if no URL is given.", _PORT, integer(1, 65535)),
+            Option("tls", "The server uses https, if no URL is given.", False),
+            Option("tls-cert", ""),  # only read from the environment, like that of serve
         ],
     ),
 }
@@ -270,7 +270,7 @@ commands:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command with these arguments, by default those of the process; it ends with ``SystemExit``."""
+    """Run the command with these arguments, by default those of the process; errors raise ``SystemExit``."""
     args = sys.argv[1:] if args is None else args
     name, rest = (args[0], args[1:]) if args else ("", ())
     prog, usage = "whmcs-mock", _USAGE
