@@ -1,4 +1,4 @@
-"""Write the access log of the command, without ever holding up an answer."""
+"""Write the access log of the command without ever delaying an answer."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections import deque
 from collections.abc import Callable
 
 _LINE = 8 * 1024  # bytes
-_LINES = 2_000  # that wait while nobody reads
-_SIZE = 8 * 1024 * 1024  # bytes that they may keep from being freed
-_BATCH = 100  # lines that go out in one write, which costs less than many
-_PAUSE = 0.02  # seconds that they are collected
-_PATIENCE = 0.2  # seconds that the end waits for a reader
+_LINES = 2_000  # that are buffered while nobody reads
+_SIZE = 8 * 1024 * 1024  # bytes that the buffered lines may keep in memory
+_BATCH = 100  # lines in one write, which costs less than many writes
+_PAUSE = 0.02  # seconds for which lines are collected
+_PATIENCE = 0.2  # seconds to wait for a reader at the end
 
 
 class AccessLog:
@@ -31,7 +31,7 @@ class AccessLog:
         self._thread.start()
 
     def write(self, line: Callable[[], str], size: int = 0) -> None:
-        """Write a line, which is made in the log's own thread of what has ``size`` bytes."""
+        """Write a line; ``line`` is called in the log's own thread and keeps ``size`` bytes in memory until then."""
         if len(self._lines) >= _LINES or self._size > _SIZE:
             self._dropped += 1
             return
@@ -66,14 +66,14 @@ class AccessLog:
                 data = b"".join(map(_encode, texts))
                 while data:
                     data = data[os.write(self._descriptor, data) :]
-            except OSError:  # it is closed: the answers matter more
+            except OSError:  # the log is closed: answering calls matters more
                 return
 
 
 def _text(line: Callable[[], str]) -> str:
     try:
         return line()
-    except Exception as error:  # noqa: BLE001  # a bug; it is logged, and the log goes on
+    except Exception as error:  # noqa: BLE001  # a bug; it is logged, and logging continues
         return f"whmcs-mock: a line cannot be written: {error!r}"
 
 

@@ -1,6 +1,6 @@
 """Answer a call as WHMCS does: access rules first, then the action; independent of HTTP and formats.
 
-docs/fidelity.md says what each behaviour rests on.
+docs/fidelity.md says what each behaviour is based on.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _same(one: str, other: str) -> bool:
     return hmac.compare_digest(one.encode("utf-8", "surrogatepass"), other.encode("utf-8", "surrogatepass"))
 
 
-# Answers: each takes the parameters and the store, and may return None to pass the call on.
+# Answers: each function takes the parameters and the store, and may return None to pass the call on.
 
 
 def _canned(params: Params, store: Store) -> Answer | None:
@@ -214,7 +214,7 @@ def _add_credit(params: Params, store: Store) -> Answer:
         credit, client = store.add_credit(
             client.id, amount=amount, date=date, description=params.get("description", "")
         )
-    except KeyError:  # removed between the check and now
+    except KeyError:  # removed since the check
         raise ApiError("Client ID Not Found", why=f"client {client.id} was just removed") from None
     return Answer(
         {"result": "success", "newbalance": client.balance},
@@ -247,7 +247,7 @@ def _client(params: Params, store: Store) -> Client:
 
 
 def _why_unknown(params: Params, store: Store, actions: Iterable[str]) -> str:
-    """Return what is nearest to a call that nothing answers."""
+    """Return the nearest action or canned answer for a call that nothing answers."""
     name = params["action"].lower()
     same = [canned for canned in store.answers if canned.action == name]
     if same:

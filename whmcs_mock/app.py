@@ -1,4 +1,4 @@
-"""Answer requests: each is a call of the API, recorded in the journal of its world, or one of the control API."""
+"""Answer requests: calls to the API, which are recorded in the journal of their world, and control requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from whmcs_mock.world import World, Worlds
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-_PREPARED = 64 * 1024 * 1024  # bytes of prepared answers that are kept
+_PREPARED = 64 * 1024 * 1024  # bytes of prepared answers to keep
 
 
 class App:
@@ -32,8 +32,8 @@ class App:
         on_call: Called with each ``Call`` before its answer is sent.
         on_error: Called with an unexpected exception, such as one raised by a function registered
             by ``server.action``.
-        on_event: Called with a line about what else happens, such as a request that is refused.
-        steerable: Whether there are the control API and the page.
+        on_event: Called with a line about other events, such as a refused request.
+        steerable: Whether to serve the control API and the page.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class App:
         call = self._record(world, request, path)
         try:
             response = refusal or self._answer(world, request)
-        except BaseException as error:  # noqa: BLE001  # pytest.fail() in a function is no Exception
+        except BaseException as error:  # noqa: BLE001  # pytest.fail() in a function raises no Exception
             response = self._failed(world, request, error)
         self._finish(world, call, response)
         return response
@@ -113,7 +113,7 @@ class App:
         return MAX_POST if self.steerable and is_steering(path) else MAX_BODY
 
     def _from_environ(self, environ: Mapping[str, Any]) -> Request:
-        """Return the request that a WSGI server has read."""
+        """Return the request described by a WSGI environment."""
         headers = {
             name[5:].replace("_", "-").lower(): str(value)
             for name, value in environ.items()
@@ -190,7 +190,7 @@ class App:
         return Response(answer.status, headers, body, answer, why=answer.why, flat=flat, type=response_type)
 
     def _write_log(self, client: Client, response_type: str, profile: Profile) -> bytes:
-        """Return the answer of GetCredits for a client; a client whose log changes is a new object."""
+        """Return the answer of GetCredits for a client; a client whose log has changed is a new object."""
         key = (id(client), response_type, profile)
         if found := self._prepared.get(key):
             return found[1]
@@ -199,14 +199,14 @@ class App:
             self._prepared_size += len(body)
             if self._prepared_size > _PREPARED or len(self._prepared) >= 10_000:
                 self._prepared, self._prepared_size = {}, len(body)
-            self._prepared[key] = client, body  # the client is kept, so that no other object gets its id
+            self._prepared[key] = client, body  # keeping the client ensures that no other object gets its id()
         return body
 
     def _failed(self, world: World, request: Request, error: BaseException) -> Response:
         if self._on_error is None:
             raise error
         world.store.secrets |= secrets_of(request.params)
-        if world is self.worlds[self.worlds.current]:  # an earlier test's error is not for the present one
+        if world is self.worlds[self.worlds.current]:  # an error of an earlier test does not concern the current one
             self._on_error(error)
         text = f"whmcs-mock: the function for {request.params.get('action')} raised {error!r}"
         return Response.plain(500, redactor(world.store.secrets)(text))
@@ -216,7 +216,7 @@ def create_app(*paths: str | os.PathLike[str] | Ledger, profile: str = "document
     """Return a WSGI application that serves fixture files, for ``gunicorn`` and similar.
 
     Args:
-        paths: Files and folders as for ``load_fixtures``, or one ready ``Ledger``.
+        paths: Files and folders as for ``load_fixtures``, or a single ``Ledger``.
         profile: ``documented`` or ``live``.
 
     Raises:
@@ -237,7 +237,7 @@ def _read_body(environ: Mapping[str, Any], limit: int) -> bytes:
     if length and not (length.isascii() and length.isdigit()):
         raise HTTPError(400, "Bad request: Content-Length is not a number")
     ends = not length and environ.get("wsgi.input_terminated")
-    wanted = limit + 1 if ends else int(length.lstrip("0")[:19] or 0)  # more digits are too much as well
+    wanted = limit + 1 if ends else int(length.lstrip("0")[:19] or 0)  # more digits are too large as well
     body = bytearray()
     if ends or wanted <= limit:
         try:

@@ -102,7 +102,7 @@ def _site(request: Request, host: str) -> str:
     return f"{'https' if request.secure else 'http'}://{host}"
 
 
-# Only programs on this machine may control it, not pages of other sites in a browser.
+# Pages of other sites must not control the server from a browser.
 
 
 def _is_foreign(world: World, request: Request) -> str:
@@ -202,7 +202,7 @@ def _get_calls(_app: App, world: World, request: Request, _rest: str) -> Respons
         near = nearest_miss(later, action[:100], query) if later else ""
         text = report(world, _url(world, request))
         raise _RefusedError(f"{what} did not come within {wait:g} s", 408, nearest_miss=near, report=text)
-    # One call a line: indented, 10,000 of them would take a second.
+    # One call per line: indenting 10,000 calls would take a second.
     lines = ",\n".join(json.dumps(call.as_json()) for call in world.journal.calls() if wanted(call))
     return Response(200, [("Content-Type", _JSON)], f"[{lines}]\n".encode())
 

@@ -11,11 +11,11 @@ from whmcs_mock.ledger import Client, Page, Parameter, parse_clientid
 from whmcs_mock.response import Answer
 from whmcs_mock.store import Store
 
-_CLIENT = ("clientid", "userid")  # the names by which a page asks for the client; where it has both, userid is a user
-_ECHOED = {"applycredit": ("amount",)}  # besides the ids
+_CLIENT = ("clientid", "userid")  # how a page names the client; if it has both, userid is a user
+_ECHOED = {"applycredit": ("amount",)}  # parameters besides ids that the answer repeats
 _CLIENT_NOT_FOUND = re.compile(r"client (id )?not found", re.IGNORECASE)
 
-#: Parameters of every action, and those that clients in use send with every action.
+#: Parameters of every action, and those that some clients send with every action.
 _COMMON = frozenset(("action", "identifier", "secret", "username", "password", "accesskey", "responsetype", "endpoint"))
 _TYPES = {
     "int": re.compile(r"\s*[+-]?[0-9]+(\.0+)?\s*"),
@@ -26,15 +26,15 @@ _INDEX = re.compile(r"\[[0-9]*\]")
 _NUMBER = re.compile(r"[0-9]+$")
 _PLACEHOLDER = re.compile(
     r"(?<=: )[^:]*\.\.\.,?"  # one of: enom, resellerclub...
-    r"|\bx+\b(?: \([^)]*\))?"  # the placeholder, and in brackets what it stands for
+    r"|\bx+\b(?: \([^)]*\))?"  # the placeholder, followed by its values in brackets
     r"|\$\w+|<[\w-]+>|(?<=')[^']+\|[^']+(?=')",
     re.IGNORECASE,
 )
-_MOST = 10  # sentences of advice for one call
+_MOST = 10  # sentences of advice per call
 
 
 def answer(page: Page, params: Mapping[str, str], store: Store) -> Answer:
-    """Return the page's example, with values of the call and the store filled in.
+    """Return the page's example, with values from the call and the store filled in.
 
     The body is the page's own ``example`` object if nothing in it changes.
 
@@ -83,7 +83,7 @@ def _like(example: Any, sent: str) -> Any:
 
 
 def unlisted(page: Page, message: str) -> str:
-    """Return that the page does not list an error message, with the nearest ones; empty if it does, or lists none."""
+    """Return a sentence if the page does not list an error message, or an empty string if it does or lists none."""
     for error in page.errors:
         pattern = ".*".join(map(re.escape, _PLACEHOLDER.split(error)))
         if re.fullmatch(pattern, message, re.DOTALL):
@@ -93,7 +93,7 @@ def unlisted(page: Page, message: str) -> str:
 
 
 def advice(page: Page, params: Mapping[str, str]) -> tuple[str, ...]:
-    """Yield how the parameters of a call differ from the page, one sentence each."""
+    """Return how the parameters of a call differ from the page, one sentence each."""
     found: dict[str, None] = {}
     for sentence in _departures(page, params):
         if len(found) == _MOST and sentence not in found:

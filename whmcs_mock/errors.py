@@ -1,4 +1,4 @@
-"""Define the exceptions, and the helpers that word their messages."""
+"""Define the exceptions, and helpers for their messages."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -61,7 +61,7 @@ class ApiError(WhmcsMockError):
 
 def nearest(text: str, names: Iterable[str], *, most: int = 1, cutoff: float = 0.6) -> list[str]:
     """Return the names most similar to a text, best first; none below ``cutoff``, from 0 to 1."""
-    import difflib  # only mistakes need it
+    import difflib  # needed only for mistakes
 
     return difflib.get_close_matches(text[:100], list(names), n=most, cutoff=cutoff)
 

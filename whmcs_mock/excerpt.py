@@ -1,4 +1,4 @@
-"""Show the line of a problem in a fixture file, unless it may hold a secret."""
+"""Show the line of a problem in a fixture file, unless it may contain a secret."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from whmcs_mock.errors import Problem
 
 _WIDTH = 160  # characters of a line
-#: Sections in which only what is named so is a secret.
+#: Sections in which only values with a secret's name are secret.
 _OPEN = re.compile(r"""[{\s]*["']?(clients|answers|faults|admins)["']?[ ]*:""")
 _PRIVATE = re.compile(r"cred(?!it)|acc?es|key|user|ident|auth", re.IGNORECASE)
 
@@ -40,8 +40,8 @@ def _read(path: str) -> list[str]:
 
 
 def _is_private(lines: list[str], number: int) -> bool:
-    """Return whether a line may hold a secret, by the lines that it belongs to."""
-    if lines[0].startswith("{"):  # indentation says nothing there
+    """Return whether a line may contain a secret, judging by the lines that it is nested in."""
+    if lines[0].startswith("{"):  # indentation means nothing there
         return not _OPEN.match("".join(lines)) or any(map(_names_secret, lines))
     if any(map(_names_secret, lines[max(0, number - 2) : number])):
         return True
@@ -62,4 +62,4 @@ def _names_secret(line: str) -> bool:
 
 def _indent(line: str) -> int:
     bare = line.lstrip(" ")
-    return 2 * (len(line) - len(bare)) + bare.startswith("- ")  # a list may be indented as its key is
+    return 2 * (len(line) - len(bare)) + bare.startswith("- ")  # a list may have the same indentation as its key

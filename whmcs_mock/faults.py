@@ -1,4 +1,4 @@
-"""Misbehave as real installs do: a fault is a function of the call and the right answer.
+"""Fail as real installations do: a fault is a function of the call and the correct answer.
 
 docs/fidelity.md says where each was seen.
 """
@@ -27,8 +27,8 @@ class Asked(NamedTuple):
         params: The parameters of the call.
         address: The IP address it comes from.
         response_type: ``json``, ``xml`` or ``nvp``.
-        right: Carries the call out and returns the right response.
-        write: Returns the response that carries an answer.
+        right: Carries out the call and returns the correct response.
+        write: Returns the response for an answer.
     """
 
     params: Mapping[str, str]
@@ -166,13 +166,13 @@ class Faults:
         self._lock = threading.Lock()
         self._armed: list[_Armed] = []
         self._standing = [_Armed((rule,), rule.times) for rule in rules]
-        self.released = threading.Event()  # set when no call is to be held any longer
+        self.released = threading.Event()  # set when calls should no longer be held back
 
     def __bool__(self) -> bool:
         return bool(self._armed or self._standing)
 
     def add(self, rules: Sequence[FaultRule], times: int | None = 1) -> None:
-        """Add the rules of a test, in order and ``times`` over, before those of the fixtures."""
+        """Add the rules of a test, in order and ``times`` times, before those of the fixtures."""
         with self._lock:
             self._armed.append(_Armed(tuple(rules), None if times is None else times * len(rules)))
 
@@ -196,7 +196,7 @@ class Faults:
         return None
 
     def unused(self) -> list[str]:
-        """Return the unused rules of a test, a few words each."""
+        """Return a short description of each unused rule of a test."""
         left: Counter[str] = Counter()
         with self._lock:
             for armed in self._armed:

@@ -1,4 +1,4 @@
-"""Write an answer as JSON, nested or with flat bracket keys, as XML or as NVP: walks over one structure."""
+"""Encode an answer as JSON (nested or with flat bracket keys), XML or NVP; all walk the same structure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from whmcs_mock.ledger import Profile
 
 CONTENT_TYPES = {"json": "application/json", "xml": "application/xml", "nvp": "text/plain; charset=utf-8"}
 
-#: The headers that a recorded install sends besides the content type.
+#: The headers that a recorded installation sends besides the content type.
 LIVE_HEADERS = (
     ("Expires", "Thu, 19 Nov 1981 08:52:00 GMT"),
     ("Cache-Control", "no-store, no-cache, must-revalidate"),
@@ -39,10 +39,10 @@ FLAT_ACTIONS = frozenset(
     }
 )
 
-_VERSION = "8.13.1"  # the WHMCS version that XML answers name
+_VERSION = "8.13.1"  # the WHMCS version in XML answers
 _LAYOUTS = {"documented": ("\n", "    ", ": "), "live": ("", "", ":")}
 
-# Characters that occur only inside JSON strings, and what PHP writes for them.
+# Characters that occur only inside JSON strings, and how PHP escapes them.
 _ESCAPES = {
     "documented": (("/", r"\/"),),
     "live": (("<", r"\u003C"), (">", r"\u003E"), ("&", r"\u0026"), ("'", r"\u0027")),
@@ -65,7 +65,7 @@ def encode(body: Any, response_type: str, profile: Profile, action: str = "", *,
     """Return the bytes of an answer.
 
     Args:
-        body: A mapping or a list, of mappings, lists and scalars; a mapping that holds one empty list
+        body: A mapping or a list, of mappings, lists and scalars; a mapping that contains one empty list
             is what WHMCS writes for "no entries".
         response_type: ``json``, ``xml`` or ``nvp``.
         profile: Decides the layout and the escapes of JSON.
@@ -73,8 +73,8 @@ def encode(body: Any, response_type: str, profile: Profile, action: str = "", *,
         flat: Whether JSON in the documented profile has flat bracket keys; None for one of ``FLAT_ACTIONS`` only.
 
     Raises:
-        TypeError: The body holds a value of a type that no answer can hold.
-        ValueError: The body holds a number that is not finite.
+        TypeError: The body contains a value of a type that cannot be encoded.
+        ValueError: The body contains a number that is not finite.
     """
     action = action.lower()
     if response_type == "xml":
@@ -149,7 +149,7 @@ def _is_empty(value: Any) -> bool:
 def _text(value: Any, digits: int = 14) -> str:
     """Return a scalar as PHP's echo writes it; a float with 17 digits as its json_encode does."""
     if isinstance(value, str):
-        return str.__str__(value)  # the text itself, of a member of an enumeration too
+        return str.__str__(value)  # the text itself, even for a member of an enumeration
     if value is None or isinstance(value, bool):
         return "1" if value else ""
     if isinstance(value, int):
@@ -171,7 +171,7 @@ def _float(value: float, digits: int) -> str:
     mantissa, _, exponent = text.partition(e)
     if not exponent:
         return text
-    if int(exponent) in range(16, digits):  # PHP turns to exponents one digit later than Python
+    if int(exponent) in range(16, digits):  # PHP switches to exponents one digit later than Python
         return f"{Decimal(text):f}"
     return f"{mantissa}{'' if '.' in mantissa else '.0'}{e}{int(exponent):+d}"
 
@@ -180,7 +180,7 @@ def _xml(body: Any, action: str) -> str:
     lines = ['<?xml version="1.0" encoding="utf-8"?>', f'<whmcsapi version="{_VERSION}">']
     _add_elements(lines, ({"action": action} if action else {}) | dict(_as_mapping(body)))
     lines.append("</whmcsapi>")
-    text = "\n".join(lines).replace("\r", "&#13;")  # a parser would read a bare one as a line feed
+    text = "\n".join(lines).replace("\r", "&#13;")  # a parser would read an unescaped one as a line feed
     return re.sub(_NOT_XML, "\ufffd", text)
 
 

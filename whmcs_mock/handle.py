@@ -1,4 +1,4 @@
-"""Provide the object behind the fixture ``whmcs_mock``: arrange, assert and misbehave in one test."""
+"""Provide the object behind the fixture ``whmcs_mock``: arrange, assert, and make calls fail in one test."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _blame_caller(function: _Function) -> _Function:
         except Exception as error:  # noqa: BLE001  # any exception
             raise error.with_traceback(None) from None
 
-    return call  # type: ignore[return-value]  # it takes and returns what the function does
+    return call  # type: ignore[return-value]  # it has the signature of the function
 
 
 class WhmcsMock:
@@ -62,7 +62,7 @@ class WhmcsMock:
         self.told: AssertionError | None = None  # the failed assertion that lists the calls
         self._folder = folder or Path()
         self._ca_path = ca_path
-        self._given: list[Call] = []  # what wait_for_call returned
+        self._given: list[Call] = []  # calls that wait_for_call has returned
 
     def __repr__(self) -> str:
         return f"<WhmcsMock {self.url} profile={self.profile} calls={len(self.calls)}>"
@@ -81,7 +81,7 @@ class WhmcsMock:
 
     @property
     def base_url(self) -> str:
-        """Return the URL of the WHMCS itself, without a trailing slash."""
+        """Return the base URL of the WHMCS, without a trailing slash."""
         return self.server.base_url + (f"/world/{self._name}" if self._name else "")
 
     @property
@@ -220,7 +220,7 @@ class WhmcsMock:
         self.server.app.worlds.restart(self.world.name)
 
     def clear_calls(self) -> None:
-        """Forget all calls so far; everything else stays."""
+        """Clear the recorded calls; everything else stays."""
         self.world.journal.clear()
 
     # Misbehave.
@@ -279,7 +279,7 @@ class WhmcsMock:
         return [call for call in self.calls if matches(call, action, params)]
 
     def assert_called(self, action: str, **params: object) -> list[Call]:
-        """Return the calls to an action; if there are none, fail and list the calls there were."""
+        """Return the calls to an action; if there are none, fail and list all calls."""
         __tracebackhide__ = True
         found = self.calls_to(action, **params)
         if not found:
@@ -287,7 +287,7 @@ class WhmcsMock:
         return found
 
     def assert_called_once(self, action: str, **params: object) -> Call:
-        """Return the only call to an action; otherwise fail and list the calls there were."""
+        """Return the only call to an action; if there is not exactly one, fail and list all calls."""
         __tracebackhide__ = True
         found = self.calls_to(action, **params)
         if len(found) != 1:
@@ -335,12 +335,12 @@ class WhmcsMock:
     # Explain.
 
     def report(self) -> str:
-        """Return the calls in this test, each with its answer, why, and advice."""
+        """Return a text of the calls in this test, each with its answer, the reason, and advice."""
         silence = [] if self.calls else self._explain_silence()
         return "\n".join([report(self.world, self.url, silence), *self.problems()])
 
     def _explain_silence(self) -> list[str]:
-        """Return the visible reasons for there being no calls."""
+        """Return possible reasons why there were no calls, as far as they can be detected."""
         reasons = explain_proxy(self.url)
         for when, text in self.server.mismatches:
             if when >= self._begun:
@@ -362,9 +362,9 @@ class WhmcsMock:
 
 
 def _rules(names: str | Sequence[str], times: int | None, given: dict[str, Any]) -> list[FaultRule]:
-    """Return the rules for the arguments of ``fail_next``; ``ValueError`` says what to write instead."""
+    """Return the rules for the arguments of ``fail_next``; raise ``ValueError`` if one is invalid."""
     if isinstance(names, int):
-        raise ValueError(f"a fault is a name; write fail_next(status={names})")  # noqa: TRY004  # as all here
+        raise ValueError(f"a fault is a name; write fail_next(status={names})")  # noqa: TRY004  # like all others here
     each, body = [names] if isinstance(names, str) else list(names), given["body"]
     texts = (*each, given["message"])
     if not all(isinstance(text, str) for text in texts) or not isinstance(body, (str, bytes, type(None))):
@@ -400,7 +400,7 @@ def _texts(values: Mapping[str, object]) -> dict[str, str]:
 
 
 def find_path(path: str | os.PathLike[str], folders: Iterable[Path]) -> Path:
-    """Return a path in the first folder that has it; ``FixtureError`` lists the folders that were searched."""
+    """Return a path in the first folder that has it; raise ``FixtureError`` if none has."""
     sought = dict.fromkeys(folder / path for folder in folders)
     for place in sought if os.fspath(path) else ():
         if place.exists():
@@ -410,7 +410,7 @@ def find_path(path: str | os.PathLike[str], folders: Iterable[Path]) -> Path:
 
 
 def _keys(credit: Credit | Mapping[str, Any]) -> Iterable[str]:
-    """Return the fields of a credit; raise ``ValueError`` if no credit can be made of it."""
+    """Return the fields of a credit; raise ``ValueError`` if it is not a valid credit."""
     if isinstance(credit, Credit):
         return _CREDIT
     if unknown := [name for name in credit if name not in _CREDIT]:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from whmcs_mock.response import Response
     from whmcs_mock.store import Store
 
-ANSWER_BYTES = 64 * 1024  # of each answer that are kept
-_VALUE = 64 * 1024  # characters of each parameter that are kept
-_OVERHEAD, _PARAM = 600, 200  # bytes that a call, and each of its parameters, take beside their texts
+ANSWER_BYTES = 64 * 1024  # kept of each answer
+_VALUE = 64 * 1024  # characters kept of each parameter
+_OVERHEAD, _PARAM = 600, 200  # bytes that a call and each of its parameters take in addition to their texts
 _SHOWN = 50  # parameters in the line of a call
 
 _numbers = itertools.count(1)
@@ -63,15 +63,15 @@ class Call:
         if length > _VALUE:
             params = {cut(name): cut(value) for name, value in params.items()}
             length = sum(len(name) + len(value) for name, value in params.items())
-        #: The parameters as they were sent, secrets included: for comparing, never for showing.
+        #: The parameters as they were sent, including secrets: only for comparison, never for display.
         self.raw: Mapping[str, str] = params
-        self.id = 0  # until it is in a journal
+        self.id = 0  # set when it is added to a journal
         self.agent = request.headers.get("user-agent", "")[:200]
         self.unread = request.unread
         self.flat = False  # whether the answer was JSON with flat bracket keys
         self.query_secrets = tuple(filter(is_secret, request.query)) if request.query else ()
         self._secrets = store.secrets
-        self._own: frozenset[str] | None = None  # the secrets among the parameters, once someone has read them
+        self._own: frozenset[str] | None = None  # the secrets among the parameters, once they were needed
         self._begun = time.time(), time.perf_counter()
         self._action = request.method, path
         self._page: Page | None = store.pages.get(params.get("action", "").lower()) if store.pages else None
@@ -87,7 +87,7 @@ class Call:
         self._held = why
 
     def complete(self, response: Response, *, sent: bool = True) -> None:
-        """Record the response; ``sent`` is false when the client has left without it."""
+        """Record the response; ``sent`` is false if the client disconnected before it was sent."""
         answer = response.answer
         status, kind, why = (response.status, response.kind, response.why) if sent else (0, "", "")
         result = answer.text("result") or ("success" if answer.client else "")
@@ -100,12 +100,12 @@ class Call:
 
     @property
     def is_answered(self) -> bool:
-        """Return whether the answer was sent, or the client has left."""
+        """Return whether the answer was sent or the client disconnected."""
         return self._sent is not None
 
     @property
     def is_settled(self) -> bool:
-        """Return whether it is answered, or known to be held back or left."""
+        """Return whether it was answered, is being held back, or its client disconnected."""
         return self._sent is not None or bool(self._held)
 
     # Read by users.
@@ -132,7 +132,7 @@ class Call:
         return dict(self._shown(self._redact))
 
     def _shown(self, redact: Callable[[str], str]) -> Iterator[tuple[str, str]]:
-        names = redactor(self._secrets)  # a name is not hidden because some value equals it
+        names = redactor(self._secrets)  # names are not hidden, even if a secret value equals one
         for name, value in self.raw.items():
             yield names(name), REDACTED if value and is_secret(name) else redact(value)
 
@@ -231,7 +231,7 @@ class Journal:
     """
 
     def __init__(self, limit: int = 10_000, size: int = 16 * 1024 * 1024) -> None:
-        self.dropped = 0  # calls that came before the ones kept
+        self.dropped = 0  # number of calls before those that are kept
         self._calls: deque[Call] = deque()
         self._limit, self._size, self._bytes = limit, size, 0
         self._changed = threading.Condition(threading.Lock())
@@ -255,7 +255,7 @@ class Journal:
         with self._changed:
             before = call.size
             call.complete(response, sent=sent)
-            if self._calls and call.id >= self._calls[0].id:  # it is still kept
+            if self._calls and call.id >= self._calls[0].id:  # the call is still kept
                 self._bytes += call.size - before
             if self._waiting:
                 self._changed.notify_all()
@@ -272,7 +272,7 @@ class Journal:
             return list(self._calls)
 
     def clear(self) -> None:
-        """Forget all calls."""
+        """Remove all calls."""
         with self._changed:
             self._calls.clear()
             self._bytes = self.dropped = 0

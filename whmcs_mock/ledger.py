@@ -1,4 +1,4 @@
-"""Define the values that fixture files hold: plain, frozen, without any I/O."""
+"""Define the values of fixture files: plain, immutable, and without any I/O."""
 
 import datetime
 import ipaddress
@@ -69,7 +69,7 @@ def parse_relid(text: str) -> int:
 def parse_amount(text: str) -> Decimal:
     """Return an amount in the account's currency; ``ValueError`` unless it is exact to the cent."""
     if _AMOUNT.fullmatch(text):
-        return Decimal(text) + 0  # + 0 makes 0.00 of -0.00
+        return Decimal(text) + 0  # + 0 turns -0.00 into 0.00
     raise ValueError(
         f"an amount is a decimal number with at most two decimal places, such as -10.50, not {quote(text)}"
     )
@@ -108,19 +108,19 @@ def format_address(address: str) -> str:
     return str(getattr(ip, "ipv4_mapped", None) or ip)
 
 
-# The values are named tuples: dataclasses would import inspect, which takes longer than all of this module.
+# The values are named tuples: dataclasses would import inspect, which takes longer than this whole module.
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _R = TypeVar("_R")
 
 
 def _checked(record: type[_R]) -> type[_R]:
-    """Make the records that are created go through their method ``_checked``."""
+    """Decorate a named tuple so that new records are passed through its method ``_checked``."""
     new: Any = record.__new__
 
     @wraps(new)
     def create(cls: type, *args: Any, **values: Any) -> Any:
-        return new(cls, *args, **values)._checked()  # noqa: SLF001  # that is what it is for
+        return new(cls, *args, **values)._checked()  # noqa: SLF001  # the decorator exists to call it
 
     record.__new__ = create  # type: ignore[method-assign]
     return record
@@ -158,7 +158,7 @@ class Credit(_Credit):
             raise ValueError(f"a description is text, not {description!r}")  # noqa: TRY004  # one error for all values
         return super().__new__(
             cls,
-            parse_id(str(id), 30),  # more digits than a file may have, so that numbering never ends
+            parse_id(str(id), 30),  # more digits than a file may have, so that there always is a next id
             date if type(date) is datetime.date else parse_date(str(date)),
             description,
             parse_amount(f"{amount:f}" if isinstance(amount, Decimal) else str(amount)),
@@ -222,7 +222,7 @@ class Credentials(NamedTuple):
 
 @_checked
 class Access(NamedTuple):
-    """The addresses that may call, and the key that admits any other address."""
+    """The addresses that may call, and the key that allows calls from any other address."""
 
     addresses: frozenset[str] = frozenset()
     key: str = ""
@@ -269,7 +269,7 @@ class FaultRule(NamedTuple):
 
     Args:
         fault: One of ``FAULTS``; empty for a message, or just a status and body.
-        message: Answers with a WHMCS error with this message, in the requested response type.
+        message: Answers with a WHMCS error that has this message, in the requested response type.
         status: The HTTP status, instead of the fault's own.
         body: The body, instead of the fault's own.
         headers: Additional headers; they replace those of the same name.

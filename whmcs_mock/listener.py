@@ -1,4 +1,4 @@
-"""Serve connections: workers that take turns at accepting, one write for each response, and a stop that is immediate."""
+"""Serve connections: workers take turns accepting, each response is one write, and stopping is immediate."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 
 def _import_serving() -> Any:
-    """Import only werkzeug.serving: werkzeug's own ``__init__`` imports its test client and more."""
+    """Import only werkzeug.serving, since werkzeug's ``__init__`` also imports its test client and more."""
     if "werkzeug" not in sys.modules and (spec := importlib.util.find_spec("werkzeug")):
         sys.modules["werkzeug"] = importlib.util.module_from_spec(spec)
         try:
             return importlib.import_module("werkzeug.serving")
         finally:
-            del sys.modules["werkzeug"]  # a later import gets all of werkzeug
+            del sys.modules["werkzeug"]  # a later import gets the complete werkzeug
     return importlib.import_module("werkzeug.serving")
 
 
@@ -46,19 +46,19 @@ if not TYPE_CHECKING:
 
 _STOPPING = 1.0  # seconds to wait at the end for answers in progress
 _PAUSE = 0.05  # seconds before accepting again when threads or descriptors have run out
-_SPARE = 8  # idle workers that are kept
-_SPARE_SECONDS = 5.0  # how long more of them are kept
+_SPARE = 8  # idle workers to keep
+_SPARE_SECONDS = 5.0  # seconds to keep more than those
 
 _listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    # Werkzeug's own way prints and exits the process when it cannot listen.
+    # Werkzeug itself prints a message and exits the process if it cannot listen.
     if not 0 <= port <= 65535:
         raise ListenError(f"there is no port {port}; ports go from 1 to 65535 (0 takes a free one)")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        if not re.fullmatch(r"[0-9.]+|[0-9a-f:]+", host):  # create_server leaves a socket open for a host that is none
+        if not re.fullmatch(r"[0-9.]+|[0-9a-f:]+", host):  # create_server leaves a socket open if the host is invalid
             socket.getaddrinfo(host or None, port, family)
         return socket.create_server((host, port), family=family, backlog=1024)
     except (OSError, UnicodeError) as error:
@@ -72,14 +72,14 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _complain(error: BaseException) -> None:
-    print(f"whmcs-mock: {error!r}", file=sys.stderr)  # noqa: T201  # one line, if nobody else handles it
+    print(f"whmcs-mock: {error!r}", file=sys.stderr)  # noqa: T201  # one line, if nothing else handles it
 
 
 class Listener(ThreadedWSGIServer):
     """Accept connections and serve each in a worker thread; idle workers are used again.
 
-    The workers take turns at accepting: the one that has accepted passes the turn on and serves the
-    connection itself, so that no request waits for another thread to wake up.
+    The workers take turns accepting: a worker that has accepted a connection passes the turn on and
+    serves the connection itself, so that no request waits for another thread to wake up.
 
     Args:
         host: The name or address to listen on.
@@ -87,15 +87,15 @@ class Listener(ThreadedWSGIServer):
         respond: Returns the response to a request.
         tls: Serves https.
         limit: Returns how many bytes the body of a request to a path may have.
-        refuse: Returns the response to a request to a path that cannot be read, from the plain one.
+        refuse: Turns the plain response to an unreadable request into the one for its path.
         on_mismatch: Called when a client speaks TLS to a plain port or the other way round, or refuses the certificate.
-        on_error: Called with an exception that nobody expects; by default it is written to stderr.
+        on_error: Called with an unexpected exception; by default it is written to stderr.
         request_seconds: How long a request may take from its first byte to its last.
         idle_seconds: How long a connection may be idle between two requests.
 
     Raises:
-        AddressInUseError: Another program listens there.
-        ListenError: One cannot listen there.
+        AddressInUseError: Another program is listening there.
+        ListenError: It is not possible to listen there.
     """
 
     def __init__(
@@ -122,12 +122,12 @@ class Listener(ThreadedWSGIServer):
         self._open: set[socket.socket] = set()
         self._stopped = threading.Event()
         self.socket = _listen(host, port)
-        # Not Werkzeug's __init__, which binds differently; the lines below set what it would have set.
+        # Werkzeug's __init__ is not called, since it binds differently; the lines below set what it would set.
         socketserver.BaseServer.__init__(self, self.socket.getsockname(), None)  # type: ignore[arg-type]  # no handler
         self.host, self.port, self.address_family = host, self.socket.getsockname()[1], self.socket.family
         self.ssl_context, self.passthrough_errors = tls, False
         self.socket.setblocking(False)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # connections inherit it
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted connections inherit it
         self._waker, self._awakened = socket.socketpair()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self.socket, selectors.EVENT_READ)
@@ -147,7 +147,7 @@ class Listener(ThreadedWSGIServer):
 
     def _start_worker(self) -> None:
         worker = threading.Thread(target=self._work, daemon=True, name="whmcs-mock-worker")
-        with self._lock:  # which the worker needs first of all, so that it cannot end before it is counted
+        with self._lock:  # the worker needs the lock first, so it cannot end before it is counted
             worker.start()
             self._workers.add(worker)
             self._idle += 1
@@ -168,7 +168,7 @@ class Listener(ThreadedWSGIServer):
                 self._workers.discard(threading.current_thread())
 
     def _take_turn(self) -> bool:
-        """Wait for a turn at accepting; return False if this worker is to end."""
+        """Wait for a turn to accept; return False if this worker should end."""
         while not self._turn.acquire(timeout=_SPARE_SECONDS):
             with self._lock:
                 if self._idle > _SPARE:
@@ -182,12 +182,12 @@ class Listener(ThreadedWSGIServer):
         return True
 
     def _accept(self) -> tuple[socket.socket, str] | None:
-        """Wait for a connection; None at the end. Nothing is accepted without a worker that can go on accepting."""
+        """Return the next connection, or None at the end; accept only if another worker can accept after this one."""
         while self._selector.select() and not self._stopped.is_set():
             try:
                 if not self._idle:
                     self._start_worker()
-                # Not accept(): it makes the socket by a class that tests guard, and would lose the descriptor.
+                # Not accept(): it creates a socket of a class that tests may block, and would then leak the descriptor.
                 descriptor, address = self.socket._accept()  # type: ignore[attr-defined]  # noqa: SLF001
                 try:
                     return SOCKET(self.socket.family, self.socket.type, self.socket.proto, descriptor), address[0]
@@ -207,17 +207,17 @@ class Listener(ThreadedWSGIServer):
             self._open.add(connection)
         current: Any = connection
         try:
-            connection.setblocking(True)  # on some systems it is as the listening one
+            connection.setblocking(True)  # on some systems it inherits this from the listening socket
             if self.tls and not self._stopped.is_set():
                 current = self._wrap(connection, self.tls)
                 with self._lock:
                     self._open.add(current)
                 current.do_handshake()
             self._serve_requests(current, address)
-        except (OSError, MemoryError) as error:  # the client went away, or stop() closed the connection
+        except (OSError, MemoryError) as error:  # the client disconnected, or stop() closed the connection
             if re.search("ALERT.*(CA|CERT)", getattr(error, "reason", None) or ""):
                 self.on_mismatch("a client refused the certificate: does it trust the CA file?")
-        except BaseException as error:  # noqa: BLE001  # out of what a test has given, or a bug: the worker goes on
+        except BaseException as error:  # noqa: BLE001  # from a test's own function, or a bug: the worker continues
             self.on_error(error)
         finally:
             current.close()
@@ -261,7 +261,7 @@ class Listener(ThreadedWSGIServer):
     def _respond(self, request: Request) -> Response:
         try:
             return self.respond(request)
-        except Exception as error:  # noqa: BLE001  # a bug or no memory; it is reported, and the worker goes on
+        except Exception as error:  # noqa: BLE001  # a bug or no memory; it is reported, and the worker continues
             self.on_error(error)
             return Response.plain(500, f"whmcs-mock: internal error: {type(error).__name__}")
 
@@ -270,7 +270,7 @@ class Listener(ThreadedWSGIServer):
     def shutdown(self) -> None:
         """Stop accepting, and end every connection and worker."""
         self._stopped.set()
-        with contextlib.suppress(OSError):  # a forked child has closed it
+        with contextlib.suppress(OSError):  # closed by a forked child
             self._waker.send(b".")
 
     def end_connections(self) -> None:
@@ -279,10 +279,12 @@ class Listener(ThreadedWSGIServer):
         with self._lock:
             connections, workers = list(self._open), list(self._workers)
         for connection in connections:
-            with contextlib.suppress(OSError):  # gone already
+            with contextlib.suppress(OSError):  # already closed
                 SOCKET.shutdown(connection, socket.SHUT_RDWR)  # below TLS
         with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)  # it refuses from now on, whatever forked child still has it
+            self.socket.shutdown(
+                socket.SHUT_RDWR
+            )  # refuses connections from now on, even if a forked child still holds the socket
         until = time.monotonic() + _STOPPING
         for worker in workers:
             worker.join(max(0.0, until - time.monotonic()))
@@ -296,7 +298,7 @@ class Listener(ThreadedWSGIServer):
 
 
 def _abandon_all() -> None:
-    """Drop in a forked child what belongs to its parent: sockets, and locks that threads may have held."""
+    """In a forked child, drop what belongs to its parent: sockets, and locks that threads may have held."""
     stopped = threading.Event()
     stopped.set()
     for listener in list(_listeners):

@@ -16,19 +16,19 @@ _BOOLEANS = {
 
 
 class UsageError(Exception):
-    """Wrong usage; the message says what is wrong."""
+    """Raised for wrong usage; the message says what is wrong."""
 
 
 class Option(NamedTuple):
-    """An option of a command, or an argument without a name, which is written in upper case.
+    """An option of a command, or a positional argument, whose name is written in upper case.
 
     Args:
         name: Its name without dashes.
-        help: Its purpose, empty for one that the help does not show; of an argument, how the usage shows it.
-        default: Its value if it is given nowhere; False and True make it a flag.
+        help: Its purpose, empty to hide it from the help; for an argument, its form in the usage line.
+        default: Its value if it is not given anywhere; False or True makes it a flag.
         parse: Returns the value of a text, or raises ``ValueError`` with what is wrong.
-        choices: The texts it may have.
-        multiple: Whether it may be repeated; the environment holds its values as PATH does.
+        choices: The allowed texts.
+        multiple: Whether it may be repeated; in the environment, its values are separated as in PATH.
         variable: The environment variable; by default that of an option is its name with ``WHMCS_MOCK_`` in
             front, and an argument has none.
     """
@@ -48,7 +48,7 @@ class Option(NamedTuple):
 
     @property
     def is_argument(self) -> bool:
-        """Return whether it is an argument without a name."""
+        """Return whether it is a positional argument."""
         return self.name.isupper()
 
     @property
@@ -70,7 +70,7 @@ class Option(NamedTuple):
         return self.parse(text)
 
     def from_environment(self) -> Any:
-        """Return the value that the environment holds, or the default; raise ``ValueError`` with what is wrong."""
+        """Return the value from the environment, or the default; raise ``ValueError`` with what is wrong."""
         text = os.environ.get(self.env) if self.env else None
         if not text:
             return () if self.multiple else self.default
@@ -89,7 +89,7 @@ class Option(NamedTuple):
 
 
 def integer(least: int, most: int) -> Callable[[str], int]:
-    """Return the parser of an integer in a range."""
+    """Return a parser for an integer in a range."""
 
     def parse(text: str) -> int:
         if not (text.isascii() and text.isdigit() and least <= int(text[:20]) <= most):
@@ -100,7 +100,7 @@ def integer(least: int, most: int) -> Callable[[str], int]:
 
 
 def seconds(least: float) -> Callable[[str], float]:
-    """Return the parser of a number of seconds."""
+    """Return a parser for a number of seconds."""
 
     def parse(text: str) -> float:
         try:
@@ -120,7 +120,7 @@ class Parser(argparse.ArgumentParser):
     Args:
         name: The command, as it is called.
         text: Its help.
-        options: Its options, and its arguments without a name.
+        options: Its options and positional arguments.
     """
 
     def __init__(self, name: str, text: str, options: Sequence[Option]) -> None:
@@ -168,5 +168,5 @@ class Parser(argparse.ArgumentParser):
         say(self.format_help(), end="")
 
     def error(self, message: str) -> NoReturn:
-        """Raise ``UsageError`` for what argparse finds wrong."""
+        """Raise ``UsageError`` for an error that argparse reports."""
         raise UsageError(message)

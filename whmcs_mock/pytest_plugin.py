@@ -1,6 +1,6 @@
 """Provide the pytest fixtures ``whmcs_mock_server`` and ``whmcs_mock``.
 
-Nothing heavy is imported until a test asks for one of them.
+Nothing heavy is imported until a test requests one of them.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _PROFILES = ("documented", "live")  # as in ledger, which is not imported here
 _SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 _SECTION = "WHMCS mock: calls in this test"
 _LATE_SECTION = "WHMCS mock: calls from tests that had ended"
-_MOCK: pytest.StashKey[tuple[WhmcsMock, bool]] = pytest.StashKey()  # of a test: its mock, and whether it is strict
-_LEDGERS: pytest.StashKey[dict[Any, Ledger]] = pytest.StashKey()  # of the session: by path and time of change
+_MOCK: pytest.StashKey[tuple[WhmcsMock, bool]] = pytest.StashKey()  # per test: its mock, and whether it is strict
+_LEDGERS: pytest.StashKey[dict[Any, Ledger]] = pytest.StashKey()  # per session: by path and modification time
 _CA_PATH: pytest.StashKey[Path] = pytest.StashKey()
-_CALLS: pytest.StashKey[Any] = pytest.StashKey()  # the calls that came to the worlds of ended tests, with those tests
+_CALLS: pytest.StashKey[Any] = pytest.StashKey()  # the calls to worlds of tests that had ended, with those tests
 _STRICT: pytest.StashKey[set[str]] = pytest.StashKey()  # the tests that were strict
 _LATE: pytest.StashKey[list[tuple[str, str, bool]]] = pytest.StashKey()  # a test, its late call, whether it was strict
 
@@ -127,7 +127,7 @@ def _setting(config: pytest.Config, name: str) -> Any:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker, and check the settings as far as that needs no imports."""
+    """Register the marker, and check the settings as far as possible without imports."""
     line = "whmcs_mock(fixtures=..., profile=..., strict=...): what the fixture whmcs_mock serves in this test, and how"
     config.addinivalue_line("markers", line)
     for name in _SETTINGS:
@@ -140,7 +140,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Refuse markers with unknown arguments."""
     if hasattr(config, "workerinput"):
-        return  # a worker of pytest-xdist cannot refuse; the fixture will
+        return  # a pytest-xdist worker cannot refuse here; the fixture does
     for item in items:
         if wrong := _wrong_marker(item):
             raise pytest.UsageError(wrong)
@@ -154,7 +154,7 @@ def _marked(item: pytest.Item) -> dict[str, Any]:
 
 
 def _wrong_marker(item: pytest.Item) -> str:
-    """Return what is wrong in the markers of a test, or an empty string."""
+    """Return what is wrong with the markers of a test, or an empty string."""
     marked = _marked(item)
     unknown = [repr(value) for mark in item.iter_markers("whmcs_mock") for value in mark.args]
     unknown += [key for key in marked if key not in _MARK_ARGUMENTS]
@@ -190,7 +190,7 @@ def whmcs_mock_fixtures(pytestconfig: pytest.Config) -> Any:
 def whmcs_mock_ssl_context(
     pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 ) -> ssl.SSLContext | None:
-    """Return the ``ssl.SSLContext`` of the server, None for http; override it to bring your own."""
+    """Return the ``ssl.SSLContext`` of the server, None for http; override it to use your own."""
     if not _setting(pytestconfig, "tls"):
         return None
     import ssl
@@ -242,7 +242,7 @@ def whmcs_mock(
     marked, folder = _marked(item), item.path.parent
     if "fixtures" in marked:
         ledger = _ledger(marked["fixtures"], config, folder)
-    else:  # may be overridden for this module alone
+    else:  # may be overridden just for this module
         ledger = _ledger(whmcs_mock_fixtures, config)
     name = f"{next(_numbers)}-{re.sub('[^A-Za-z0-9._-]+', '-', item.name)[:40].strip('-')}"
     whmcs_mock_server.clear()
@@ -293,7 +293,7 @@ def pytest_runtest_makereport(
     return report
 
 
-# What a test leaves running goes on calling the world of that test.
+# Code that a test leaves running keeps calling the world of that test.
 
 
 @pytest.hookimpl(tryfirst=True)

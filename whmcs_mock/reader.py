@@ -23,13 +23,13 @@ IDLE_SECONDS = 75.0
 NOT_TLS = "Bad request: this port speaks http, not https"
 
 _CHUNK = 65536
-_FOREVER = 1e6  # seconds, as far as a kernel is concerned
+_FOREVER = 1e6  # seconds; practically unlimited
 _HEAD_END = re.compile(rb"\n\r?\n")
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^\x00-\x20\x7f]+) (HTTP/([0-9])\.([0-9])\r\n)")
 _TARGET = "!#$%&'()*+,-./:;<=>?@[\\]^_`{|}~\""
 _METHODS = frozenset((b"GET", b"POST", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"PATCH", b"TRACE"))
-#: Whether a socket takes the time limit of a read as two 64-bit numbers.
+#: Whether a socket takes the timeout of a read as two 64-bit numbers.
 _TIMEVAL = hasattr(socket, "AF_UNIX") and struct.calcsize("@l") == 8
 
 
@@ -60,11 +60,11 @@ class Reader:
     def __init__(self, connection: socket.socket, address: str, limits: Limits, server: str = "") -> None:
         self._connection, self._address, self._limits, self._server = connection, address, limits, server
         self._secure = is_tls(connection)
-        self._data = b""  # received and not read yet
+        self._data = b""  # received but not read yet
         self._parser = httptools.HttpRequestParser(self)
         self._timed = self._secure or not _TIMEVAL
-        self._patience = 0.0  # seconds that a read waits now
-        self._until = 0.0  # when the connection has been idle too long, or the request must be complete
+        self._patience = 0.0  # seconds that a read currently waits
+        self._until = 0.0  # when the idle connection times out, or the request must be complete
         self._begun = False
         self._headers: dict[str, str] = {}
         self._in_body = self._complete = False
@@ -80,7 +80,7 @@ class Reader:
             self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
 
     def on_headers_complete(self) -> None:
-        """Note that what follows is the body, and what llhttp forgets behind it."""
+        """Note that the body follows, and save what llhttp forgets after it."""
         self._in_body = True
         self.keep_alive = self._parser.should_keep_alive()
 
@@ -100,7 +100,7 @@ class Reader:
         """Return the next request, or None at the end of the connection.
 
         Raises:
-            HTTPError: What came cannot be read; the connection ends with the answer.
+            HTTPError: The request cannot be read; the connection ends with the answer.
             OSError: The connection is gone.
         """
         head = self._read_head()
@@ -110,7 +110,7 @@ class Reader:
         method, target, version, _, minor = line.groups()
         path, query = split_target(target)
         self.path = path
-        if method not in _METHODS or not target.isascii():  # llhttp would refuse what is HTTP
+        if method not in _METHODS or not target.isascii():  # llhttp would refuse these, although they are HTTP
             known = method if method in _METHODS else b"PUT"
             head = b"%b %b %b%b" % (known, quote(target, safe=_TARGET).encode(), version, head[line.end() :])
         self._headers, self._body, self._in_body, self._complete = {}, bytearray(), False, False
@@ -128,7 +128,7 @@ class Reader:
         )
 
     def _read_head(self) -> bytes | None:
-        """Return all up to the first empty line, which may have been ended wrongly; llhttp is the judge of that."""
+        """Return everything up to the first empty line, whose line end may be invalid; llhttp checks that."""
         self._begun, self._until = False, time.monotonic() + self._limits.idle_seconds
         start = sought = 0
         while True:
@@ -155,7 +155,9 @@ class Reader:
     def _feed(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:  # it may be ignored, but llhttp stops here: it is not to see the header
+        except (
+            httptools.HttpParserUpgrade
+        ):  # it may be ignored, but llhttp would stop here, so it does not get to see the header
             headers, self._headers = self._headers, {}
             self._parser, self._in_body, self._complete = httptools.HttpRequestParser(self), False, False
             self._feed(re.sub(rb"(?i)\nupgrade:", b"\nIgnored:", data))
@@ -174,7 +176,7 @@ class Reader:
             self.keep_alive = self.keep_alive and not old
         said = headers.get("connection", "").lower()
         if "close" in said and "close" in (word.strip() for word in said.split(",")):
-            self.keep_alive = False  # among other words llhttp does not see it
+            self.keep_alive = False  # llhttp does not find it among other words
 
     def _read_body(self, limit: int, *, expects: bool) -> None:
         length = self._headers.get("content-length")
@@ -193,8 +195,8 @@ class Reader:
 
     def _read_chunks(self, limit: int) -> None:
         """Read up to an empty line at a time, as a chunked body ends with one and another request may follow."""
-        framing = 0  # bytes that are no content
-        fed = b""  # the last that were fed
+        framing = 0  # bytes that are not content
+        fed = b""  # the last bytes that were fed
         while not self._complete:
             self._require()
             data, at = fed + self._data, len(fed)
@@ -234,20 +236,20 @@ class Reader:
         return False
 
     def _be_patient(self, seconds: float) -> None:
-        """Set a timeout of some seconds, rounded so that few requests cost a system call."""
+        """Set the timeout in seconds, rounded so that few requests need a system call."""
         seconds = min(seconds, _FOREVER)
         if seconds <= self._patience <= seconds * 1.02 + 0.001:
             return
         self._patience = seconds
         if self._timed:
             self._connection.settimeout(seconds)
-        else:  # a timeout of Python's would cost another system call for each read
+        else:  # a timeout set in Python would cost another system call per read
             timeval = struct.pack("@ll", int(seconds), max(int(seconds % 1 * 1e6), 1))
             self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
 
 
 def _check_line(head: bytes) -> re.Match[bytes]:
-    """Return the parts of the request line: method, target, version, and that in numbers."""
+    """Return the parts of the request line: method, target, version, and the version as numbers."""
     line = _REQUEST_LINE.match(head)
     if line is None:
         raise HTTPError(400, "Bad request: the first line is not METHOD TARGET HTTP/1.1", close=True)

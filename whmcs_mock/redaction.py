@@ -10,14 +10,14 @@ from itertools import islice
 from urllib.parse import quote, quote_plus
 
 REDACTED = "***"
-SHORTEST = 8  # a known secret that is shorter is part of too many words to be searched for
+SHORTEST = 8  # shorter secrets are not searched for, since they are part of too many words
 
 _NAMES = "secret|passw|pwd|access[_-]?key|api[_-]?key|authorization|token|cardnum|cvv"
 _SECRET_NAME = re.compile(_NAMES, re.IGNORECASE)
-#: A name and a value within a text, as in JSON that was sent as a form.
+#: A name and a value within a text, such as JSON that was sent as a form.
 _SECRET_PAIR = rf"""((?:{_NAMES})\w{{0,20}}["']?\s{{0,5}}(?:[=:]|%3D)\s{{0,5}})("(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|[^&;\r\n]+)"""
 _SOUGHT = 20  # secrets of one call that are searched for in its other texts
-_SPELT = 1024  # characters of a secret that is searched for in all its spellings
+_SPELT = 1024  # characters up to which a secret is searched for in all its spellings
 _WORDS = frozenset(("password", "username", "identifier", "accesskey", "responsetype", "clientid"))
 
 
@@ -32,7 +32,7 @@ def _is_secret(name: str) -> bool:
 
 
 def secrets_of(params: Mapping[str, str]) -> frozenset[str]:
-    """Return the values of the first few parameters that are named like a secret."""
+    """Return the values of the first few parameters whose names are those of secrets."""
     names = list(islice(filter(is_secret, params), _SOUGHT))
     return frozenset(params[name] for name in names if params[name] not in names)
 
@@ -49,7 +49,7 @@ def _compile(secrets: frozenset[str]) -> Callable[[str], str]:
     longest_first = sorted(spellings, key=len, reverse=True)
 
     def redact(text: str) -> str:
-        for secret in longest_first:  # replace() is linear, which an alternation of a regular expression is not
+        for secret in longest_first:  # replace() is linear, unlike an alternation in a regular expression
             text = text.replace(secret, REDACTED)
         pairs = "=" in text or ":" in text or "%3" in text
         return re.sub(_SECRET_PAIR, lambda found: found[1] + REDACTED, text, flags=re.IGNORECASE) if pairs else text

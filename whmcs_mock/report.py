@@ -1,4 +1,4 @@
-"""Describe calls in words: what was asked, how it was answered, and why."""
+"""Describe calls in words: the request, the answer, and the reason for it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FLAT = "the JSON has flat bracket keys, as documented; code that reads credits.
 
 
 def report(world: World, url: str, silence: Sequence[str] = ()) -> str:
-    """Return the calls in a world, each with its answer, why, and advice.
+    """Return a text of the calls in a world, each with its answer, the reason, and advice.
 
     Args:
         world: The world.
@@ -58,7 +58,7 @@ def explain_proxy(url: str) -> list[str]:
 
 
 def _is_in(host: str, network: str) -> bool:
-    """Return whether an address is in a network, as requests and curl read NO_PROXY."""
+    """Return whether an address is in a network, as requests and curl interpret NO_PROXY."""
     try:
         return ipaddress.ip_address(host) in ipaddress.ip_network(network, strict=False)
     except ValueError:
@@ -87,7 +87,7 @@ def differences(call: Call, params: Mapping[str, object]) -> list[str]:
 
 
 def nearest_miss(calls: Sequence[Call], action: str, params: Mapping[str, object]) -> str:
-    """Return the call nearest to what was expected, and how it differs."""
+    """Return the call that is nearest to the expected one, and how it differs."""
     import difflib
 
     def likeness(call: Call) -> float:
@@ -102,7 +102,7 @@ def nearest_miss(calls: Sequence[Call], action: str, params: Mapping[str, object
 
 
 def format_error(error: BaseException, world: World) -> str:
-    """Return an exception raised by a user's function with the user's own frames, secrets redacted."""
+    """Return a text of an exception in a user's function, with only the user's own frames and secrets redacted."""
     import traceback
 
     here = os.path.dirname(__file__)

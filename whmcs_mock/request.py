@@ -13,7 +13,7 @@ ENDPOINT = "/includes/api.php"
 FORM = "application/x-www-form-urlencoded"
 MAX_BODY = 1024 * 1024  # bytes
 MAX_POST = 16 * 1024 * 1024  # bytes that may be sent to the control API
-FAVICON = "/favicon.ico"  # browsers ask for it; there is none, and no call is made of it
+FAVICON = "/favicon.ico"  # requested by browsers; there is none, and it is not recorded as a call
 
 METHODS = "GET, POST, HEAD, OPTIONS"
 _MULTIPART = "multipart/form-data"
@@ -57,14 +57,14 @@ class Request:
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
         address: str = "",
-        secure: bool = False,  # noqa: FBT001, FBT002  # by position, as it is made for each call
+        secure: bool = False,  # noqa: FBT001, FBT002  # by position, as one is created for each call
         server: str = "",
     ) -> None:
         self.method, self.path, self.query_string, self.headers = method, path, query_string, headers or {}
         self.body, self.address, self.secure, self.server = body, address, secure, server
         self.query: Mapping[str, str] = {}
         self.params: Mapping[str, str] = {}
-        self.unread = ""  # why the body holds no parameters
+        self.unread = ""  # why the body has no parameters
 
     def read_params(self) -> None:
         """Read the parameters of a call, merged from query and body; the body takes precedence.

@@ -23,11 +23,11 @@ class Answer(NamedTuple):
     """The API's answer to a call, independent of its format.
 
     Args:
-        body: Its content, in the order of writing.
+        body: Its content, in the order in which it is written.
         status: The HTTP status.
-        why: The reason in whmcs-mock's own words, for the journal; never sent.
+        why: The reason in whmcs-mock's own words, for the journal; never sent to the client.
         client: Instead of a body: the client whose credit log is the answer.
-        page: The documentation page that the body was made from.
+        page: The documentation page that the body comes from.
         notes: Advice about the answer, for the journal.
     """
 
@@ -44,7 +44,7 @@ class Answer(NamedTuple):
         return cls({"result": "error", "message": message}, status, why)
 
     def text(self, name: str) -> str:
-        """Return a text at the top of the body, or an empty text."""
+        """Return a top-level text of the body, or an empty string."""
         if self.client or not isinstance(self.body, Mapping):
             return ""
         return str(self.body.get(name, ""))
@@ -61,16 +61,16 @@ class Response:
         headers: Names and values; Content-Length and Connection are added when it is sent.
         body: The body.
         answer: The API's answer that the body was written from.
-        length: The Content-Length, where it is not that of the body.
+        length: The Content-Length, if it is not the length of the body.
         flat: Whether its JSON has flat bracket keys.
         type: The response type that the answer is written in.
-        close: Whether the connection ends with it.
+        close: Whether the connection is closed after it.
         why: The reason in whmcs-mock's own words, for the journal.
 
     Attributes:
         delay: How long to wait before it is sent, in seconds.
         released: Ends that wait early when it is set.
-        finish: Called with True just before it is sent, and with False when the client turns out to have left.
+        finish: Called with True just before it is sent, or with False if the client has disconnected.
     """
 
     def __init__(

@@ -64,9 +64,9 @@ class Service:
 
     def __init__(self, load: Callable[[], Ledger], options: Options) -> None:
         self.options = options
-        self._agents: set[str] = set()  # client programs that have had the hint
+        self._agents: set[str] = set()  # client programs that have been given the hint
         self._came: list[int] = []  # signals, where there is no sigwait
-        # It looks at the files before they are loaded: a change meanwhile is not missed.
+        # It is created before the files are loaded, so that no change in between is missed.
         interval = 1.0 if options.watch and options.paths else None
         self._watch = Watch(options.paths, self._reloaded, self._not_reloaded, interval)
         self._terminal = _has_terminal()
@@ -75,7 +75,7 @@ class Service:
         ledger = load()
         for number in _SIGNALS:
             signal.signal(number, lambda number, _frame: self._came.append(number))
-        _block(*_SIGNALS)  # in the threads that begin below, too, so that none is lost or disturbs the end
+        _block(*_SIGNALS)  # also in the threads that start below, so that no signal is lost or disturbs the shutdown
         with ExitStack() as stack:
             self._log = AccessLog(self._descriptor(stack))
             self.app = App(
@@ -139,7 +139,7 @@ class Service:
             elif hasattr(signal, "sigwait"):
                 yield signal.sigwait(_SIGNALS)
             else:
-                time.sleep(0.1)  # returns to run signal handlers
+                time.sleep(0.1)  # returns so that signal handlers can run
 
     # The log.
 
@@ -167,7 +167,7 @@ class Service:
     def _tell(self, *lines: str) -> None:
         first, *rest = lines
         for line in (f"{time.strftime('%H:%M:%S')} whmcs-mock: {first}", *rest):
-            self._log.write(lambda line=line: line)  # type: ignore[misc]  # mypy takes the default for a parameter
+            self._log.write(lambda line=line: line)  # type: ignore[misc]  # mypy mistakes the default for a parameter
 
     # Reloading.
 
@@ -193,7 +193,7 @@ class Service:
         if options.tls_cert and options.tls_key:
             for path in (options.tls_cert, options.tls_key):
                 open(path, "rb").close()  # its error names the file, unlike the one below
-            context.load_cert_chain(options.tls_cert, options.tls_key, password="")  # asks for none
+            context.load_cert_chain(options.tls_cert, options.tls_key, password="")  # does not prompt for one
             return context
         import tempfile
 

@@ -25,14 +25,14 @@ from whmcs_mock.request import ENDPOINT, Request, is_endpoint, is_steering
 from whmcs_mock.response import HTTPError, Response
 from whmcs_mock.world import World
 
-_MAX_EXPECTED = 256 * 1024 * 1024  # bytes that a request to something else than the API may have
+_MAX_EXPECTED = 256 * 1024 * 1024  # maximum bytes of a request to anything but the API
 
 
 class MockServer(HTTPServer):
     """Serves a ledger in threads, as ``with MockServer(ledger) as server: server.url``.
 
-    It is a ``pytest_httpserver.HTTPServer``: requests that match ``expect_request`` or the like are
-    answered by them, all others by the API.
+    It is a ``pytest_httpserver.HTTPServer``: requests that match an expectation such as
+    ``expect_request`` are answered by it, all others by the API.
 
     Args:
         ledger: The fixtures; by default the documented example.
@@ -63,7 +63,7 @@ class MockServer(HTTPServer):
         self.app = App(
             load_fixtures() if ledger is None else ledger, profile, on_call=on_call, on_error=self.keep_error
         )
-        self.mismatches: list[tuple[float, str]] = []  # times and descriptions of wrong protocols
+        self.mismatches: list[tuple[float, str]] = []  # times and descriptions of clients that used the wrong protocol
         self._seconds: dict[str, Any] = {"request_seconds": request_seconds, "idle_seconds": idle_seconds}
 
     def keep_error(self, error: BaseException) -> None:
@@ -109,7 +109,7 @@ class MockServer(HTTPServer):
             name: The action, case-insensitive.
 
         Raises:
-            TypeError: There is no name.
+            TypeError: The name is missing.
         """
         return self.world.action(name)
 
@@ -117,7 +117,7 @@ class MockServer(HTTPServer):
         """Bind, and serve in a thread; the server is listening when this returns.
 
         Raises:
-            AddressInUseError: Another program listens there.
+            AddressInUseError: Another program is listening there.
             ListenError: The server cannot listen there.
         """
         if self.is_running():
@@ -166,7 +166,7 @@ class MockServer(HTTPServer):
         if handlers and (response := self._expected(request)):
             return response
         if not is_endpoint(request.path) and not is_steering(request.path):
-            # Reported as pytest-httpserver does, but without what may hold a secret.
+            # Reported like pytest-httpserver does, but without what may contain a secret.
             self.respond_nohandler(ExpectedRequest(_environ(request, self, bare=True)))
             del self.assertions[:-100]
             return self.app.respond(request, steerable=False)
@@ -181,7 +181,7 @@ class MockServer(HTTPServer):
         except HTTPError:
             return None
         if world is not self.world:
-            return None  # what a test expects is not for calls that an earlier one left behind
+            return None  # a test's expectations do not apply to late calls from earlier tests
         environ = _environ(request, self, path)
         asked = ExpectedRequest(environ)
         asked.get_data()
@@ -213,8 +213,8 @@ class MockServer(HTTPServer):
             getattr(parts, "close", list)()
             status, headers = started
             lengths = [int(value) for name, value in headers if name.lower() == "content-length"]
-        except BaseException as error:  # noqa: BLE001  # out of a handler that a test gave to expect_request
-            if not isinstance(error, Exception):  # pytest.fail(): pytest-httpserver keeps the others
+        except BaseException as error:  # noqa: BLE001  # from a handler that a test has passed to expect_request
+            if not isinstance(error, Exception):  # pytest.fail(); pytest-httpserver keeps other exceptions
                 self.keep_error(error)
             return Response.plain(500, f"whmcs-mock: a request handler raised {type(error).__name__}: {error}")
         framing = ("content-length", "connection", "transfer-encoding", "date")

@@ -13,7 +13,7 @@ from whmcs_mock.ledger import CannedAnswer, Client, Credit, Ledger
 class Store:
     """A ledger together with the changes made by calls and tests.
 
-    The ledger stays as it was loaded, so a reset is a new ``Store`` and costs the same for ten
+    The ledger stays as it was loaded, so a reset is just a new ``Store`` and costs the same for ten
     clients and for a hundred thousand. Thread-safe.
     """
 
@@ -24,10 +24,10 @@ class Store:
         self.admins = None if ledger.admins is None else frozenset(ledger.admins)
         self.pages = {page.action.lower(): page for page in ledger.pages}
         self.sources = tuple(ledger.sources)
-        self.secrets = set(ledger.secrets)  # changed in place: calls refer to it
+        self.secrets = set(ledger.secrets)  # changed in place, since calls refer to it
         self.next_credit_id = ledger.next_credit_id
         self._loaded = ledger.by_id
-        self._over: dict[int, Client | None] = {}  # what was changed, added or removed since
+        self._over: dict[int, Client | None] = {}  # clients that were changed, added or removed since
         self._turns: dict[int, int] = {}  # uses of canned answers with a sequence
         self.lock = threading.RLock()  # held while something is added
 

@@ -1,4 +1,4 @@
-"""Write problems, progress and the final sentence of a command to a terminal, pipe or file."""
+"""Write problems, progress and the final message of a command to a terminal, pipe or file."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ EXIT_OUTPUT = 4
 
 _SHOWN = 50  # problems
 _SLOW = 1.0  # seconds after which the progress is shown
-_PAUSE = 0.1  # seconds between two times
+_PAUSE = 0.1  # seconds between two updates
 
 
 def say(text: str, *, err: bool = False, end: str = "\n") -> None:
-    """Write a text to stdout or stderr, unless that is closed."""
+    """Write a text to stdout or stderr, unless the stream is closed."""
     if stream := sys.stderr if err else sys.stdout:
         stream.write(f"{text}{end}")
         stream.flush()
@@ -36,13 +36,13 @@ def leave(code: int, message: str, prefix: str = "whmcs-mock: ") -> NoReturn:
 
 
 def _discard(stream: TextIO) -> None:
-    """Lead a stream to the null device: what is left in its buffer cannot be written at exit either."""
+    """Redirect a stream to the null device, since what is left in its buffer cannot be written at exit either."""
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def fill_descriptors() -> None:
-    """Open the standard streams that are closed on the null device, so that no socket takes their numbers."""
+    """Open closed standard streams on the null device, so that no socket gets their file descriptors."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
@@ -87,7 +87,7 @@ def progress() -> Iterator[Callable[[int], None] | None]:
 def show(problems: Iterable[Problem], prefix: str = "", *, err: bool = True) -> None:
     """Print problems; on a terminal, each with its line of the file."""
     stream = sys.stderr if err else sys.stdout
-    if isinstance(stream, io.TextIOWrapper):  # a name from a file may hold what the terminal cannot show
+    if isinstance(stream, io.TextIOWrapper):  # a name from a file may contain characters that the terminal cannot show
         stream.reconfigure(errors="backslashreplace")
     every = list(problems)
     for problem in every[:_SHOWN]:

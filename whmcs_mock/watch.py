@@ -11,8 +11,8 @@ from whmcs_mock.errors import FixtureError, Problem
 from whmcs_mock.fixtures import load_fixtures
 from whmcs_mock.ledger import Ledger
 
-_SETTLE = 0.05  # seconds that files must stay as they were read
-_DOUBT = 0.5  # seconds until files in which something is wrong are read again: they may be half written
+_SETTLE = 0.05  # seconds for which files must stay unchanged after they were read
+_DOUBT = 0.5  # seconds until files with problems are read again: they may be half written
 _SUFFIXES = (".yaml", ".yml", ".json", ".md")
 
 _Seen = tuple[tuple[str, int, int], ...]
@@ -21,13 +21,13 @@ _Seen = tuple[tuple[str, int, int], ...]
 class Watch(threading.Thread):
     """Reloads fixtures in its own thread when a file changes or ``reload_now`` is called.
 
-    Changes count from its creation.
+    Changes are detected from its creation on.
 
     Args:
         paths: The files and folders.
         on_load: Called with the new fixtures.
-        on_problems: Called with their problems; the last good ones stay.
-        interval: Seconds between two comparisons; None for none.
+        on_problems: Called with the problems of the new fixtures; the last good ones stay.
+        interval: Seconds between two comparisons; None to compare never.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Watch(threading.Thread):
         self._seen = _look(paths)
 
     def run(self) -> None:
-        """Compare and reload until stop()."""
+        """Compare, and reload when necessary, until stop()."""
         while True:
             asked = self._wake.wait(self._interval)
             if self._stopped.is_set():
@@ -58,7 +58,7 @@ class Watch(threading.Thread):
         self._wake.set()
 
     def stop(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         self._stopped.set()
         self._wake.set()
 

@@ -1,4 +1,4 @@
-"""Keep worlds apart: each has its own data, faults and journal, on the same fixtures."""
+"""Keep separate worlds: each has its own data, faults and journal, based on the same fixtures."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class World:
 
     def __init__(self, ledger: Ledger, profile: Profile, name: str = "", before: World | None = None) -> None:
         self.ledger, self.profile, self.name = ledger, profile, name
-        self.first_profile: Profile = profile  # which a reset restores
+        self.first_profile: Profile = profile  # restored by a reset
         self.store = Store(ledger)
         self.faults = Faults(ledger.faults)
         self.actions: dict[str, Action] = before.actions if before else {}
@@ -89,8 +89,8 @@ class Worlds:
         self.ledger = ledger
         self.profile: Profile = parse_profile(profile)
         self.current = ""  # the name of the world that paths without one lead to
-        self.ended: dict[str, str] = {}  # worlds whose test has ended, and which test that was
-        self.late: deque[tuple[str, Call]] = deque(maxlen=1000)  # calls that came to such a world, by its path
+        self.ended: dict[str, str] = {}  # worlds whose test has ended, with that test
+        self.late: deque[tuple[str, Call]] = deque(maxlen=1000)  # calls to such a world by its path
         self._limit = limit
         self._lock, self._posting = threading.RLock(), threading.Lock()
         self._worlds: OrderedDict[str, World] = OrderedDict({"": World(ledger, self.profile)})
@@ -149,13 +149,13 @@ class Worlds:
             return self.reset(name, self[name].ledger, self[name].first_profile)
 
     def _keep_journal(self, world: World) -> None:
-        """Pass the emptied journal on to a new world: someone may be waiting for a call."""
+        """Pass the cleared journal on to a new world, since something may be waiting for a call in it."""
         if before := self._worlds.get(world.name):
             world.journal = before.journal
             world.journal.clear()
 
     def begin(self, name: str, ledger: Ledger, profile: str) -> None:
-        """Start the world of a test, which paths without a world lead to from now on."""
+        """Start the world of a test; from now on, paths without a world lead to it."""
         self.reset(name, ledger, profile)
         self.current = name
 
@@ -168,15 +168,15 @@ class Worlds:
     def add(self, world: World, data: bytes, *, reset: bool = False) -> World:
         """Add a posted fixture file to a world, or to a new one in its place.
 
-        An existing client is replaced, so that what was read can be posted.
+        Existing clients are replaced, so that clients that were read can be posted again.
 
         Raises:
             FixtureError: There are problems in the file; nothing has changed.
         """
         with self._posting:
-            world = self[world.name]  # as it is since the last reload
+            world = self[world.name]  # with the fixtures of the last reload
             target = World(world.ledger, world.first_profile, world.name) if reset else world
-            with target.store.lock:  # no call takes the ids of new credits meanwhile
+            with target.store.lock:  # so that no call takes the ids of new credits meanwhile
                 self._lay(target, data)
             if reset:
                 with self._lock:

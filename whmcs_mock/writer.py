@@ -1,4 +1,4 @@
-"""Write responses to a connection, each at once, and see whether its client is still there."""
+"""Write responses to a connection, each in a single write, and detect whether the client is still there."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import time
 from whmcs_mock.response import Response, status_line
 
 _RESET = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)  # lingering for 0 s makes close() a reset
-_LINGER = 1.0  # seconds that a refused body is still read, so that the client sees the refusal
-_LOOK = 0.05  # seconds until it is looked again whether the client of a slow answer is still there
-_JOINED = 65536  # bytes of a body that go out together with the head
-#: The class of sockets; a test may have put one that refuses in its place.
+_LINGER = 1.0  # seconds for which a refused body is still read, so that the client sees the refusal
+_LOOK = 0.05  # seconds between two checks whether the client of a slow answer is still there
+_JOINED = 65536  # maximum bytes of a body that are sent together with the head
+#: The real socket class; a test may have replaced it by one that refuses.
 SOCKET: type[socket.socket] = next(kind for kind in socket.socket.__mro__ if kind.__module__ == "socket")
 
 _date = (0, "")
@@ -58,7 +58,7 @@ def send(connection: socket.socket, response: Response, *, keep: bool, bare: boo
         else:
             connection.sendall(head)
             connection.sendall(body)
-    except OSError:  # the client has left
+    except OSError:  # the client has disconnected
         finish(False)
         return False
     return True
@@ -99,7 +99,7 @@ def _replace_unsendable(response: Response, error: ValueError) -> None:
 
 
 def _wait(connection: socket.socket, seconds: float, released: threading.Event) -> bool:
-    """Hold an answer back; return False if the client leaves meanwhile."""
+    """Hold an answer back; return False if the client disconnects in the meantime."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0 and not released.wait(min(left, _LOOK)):
         if _has_left(connection):
@@ -109,7 +109,7 @@ def _wait(connection: socket.socket, seconds: float, released: threading.Event) 
 
 def _has_left(connection: socket.socket) -> bool:
     hang_up = getattr(select, "POLLRDHUP", 0)
-    if hasattr(select, "poll"):  # select() knows no descriptor over 1023
+    if hasattr(select, "poll"):  # select() supports no descriptor above 1023
         poll = select.poll()
         poll.register(connection, hang_up or select.POLLIN)
         ready = bool(poll.poll(0))
