@@ -83,7 +83,7 @@ def _like(example: Any, sent: str) -> Any:
 
 
 def unlisted(page: Page, message: str) -> str:
-    """Return a sentence if the page does not list an error message, or an empty string if it does or lists none."""
+    """Return a sentence with the nearest messages if the page lists others but not this one, otherwise nothing."""
     for error in page.errors:
         pattern = ".*".join(map(re.escape, _PLACEHOLDER.split(error)))
         if re.fullmatch(pattern, message, re.DOTALL):

@@ -244,7 +244,7 @@ class WhmcsMock:
 
         Args:
             names: A fault of docs/fidelity.md such as ``maintenance``, or several in order.
-            times: How many calls fail, for several faults how many rounds; None for all calls.
+            times: How many calls fail, or, with several faults, how many rounds; None for all calls.
             action: Only calls of this action fail.
             clientid: Only calls about this client fail.
             params: Only calls that send all of these fail.

@@ -18,7 +18,7 @@ def ask(url: str, wait: float = 0.0) -> str:
     """Return what is wrong with the server at a URL, or an empty string.
 
     Args:
-        url: The URL of the server, of a world of it, of its API or its page; http without a scheme.
+        url: The URL of the server, of one of its worlds, of its API or its page; without a scheme, http is used.
         wait: How long to wait until it is healthy, in seconds.
 
     Raises:

@@ -38,7 +38,7 @@ def secrets_of(params: Mapping[str, str]) -> frozenset[str]:
 
 
 def redactor(*secrets: Collection[str]) -> Callable[[str], str]:
-    """Return a function that hides secrets in a text, in time linear in it."""
+    """Return a function that hides secrets in a text, in linear time."""
     return _compile(frozenset().union(*secrets))
 
 

@@ -1,4 +1,4 @@
-"""Write responses to a connection, each in a single write, and detect whether the client is still there."""
+"""Write responses to a connection, and detect whether its client is still there."""
 
 from __future__ import annotations
 
