@@ -287,7 +287,7 @@ def test_no_query(method: str, path: str, body: str, world: World) -> None:
     world.call(**ADD)
     before = world.ask("GET", "report").body
     answer = world.ask(method, f"{path}?x=1", body)
-    assert (answer.status, "takes no query" in answer.error) == (400, True)
+    assert (answer.status, "takes no query string" in answer.error) == (400, True)
     assert world.ask("GET", "report").body == before
 
 

@@ -642,7 +642,7 @@ def test_stalled(context: ssl.SSLContext | None, connect: Connect, begun: bytes)
         answer = _ask(connect(server), GET + b"\r\n" + begun)
     assert answer.count(b"HTTP/1.1 ") == 2
     assert b"HTTP/1.1 408 Request Timeout\r\n" in answer
-    assert answer.endswith(b"Connection: close\r\n\r\nRequest timeout: it was not complete after 0.1 s\n")
+    assert answer.endswith(b"Connection: close\r\n\r\nRequest timeout: the request was not complete after 0.1 s\n")
 
 
 def _ask(connection: socket.socket, data: bytes) -> bytes:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from whmcs_mock.errors import quote
 from whmcs_mock.formats import CONTENT_TYPES
 from whmcs_mock.ledger import parse_clientid
-from whmcs_mock.request import FORM, is_endpoint
+from whmcs_mock.request import FORM, UNTYPED, is_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,9 +24,12 @@ def advise(call: Call, path: str, page: Page | None) -> Iterator[str]:
         return
     params = call.raw
     if call.query_secrets:
-        names = " and ".join(quote(name)[1:-1] for name in call.query_secrets[:3])
-        yield f"{names} came in the query string, where servers log it; send it in the body"
-    if call.unread:
+        names = [quote(name)[1:-1] for name in call.query_secrets[:3]]
+        were, them = ("was", "it") if len(names) == 1 else ("were", "them")
+        yield f"{' and '.join(names)} {were} sent in the query string, which servers log; send {them} in the body"
+    if call.unread == UNTYPED:
+        yield f"the body has no Content-Type, so WHMCS does not read it; send a form ({FORM})"
+    elif call.unread:
         yield f"the body is {quote(call.unread)[1:-1]}, which WHMCS does not read; send a form ({FORM})"
     if not params.get("responsetype"):
         yield "no responsetype was sent, for which a real WHMCS may answer NVP; send responsetype=json"
@@ -47,4 +50,4 @@ def _about_credentials(given: list[str]) -> Iterator[str]:
     if not given:
         yield "no credentials were sent, which a real WHMCS refuses; send identifier and secret"
     elif len(given) == 1:
-        yield f"of the credentials only {given[0]} was sent, which a real WHMCS refuses; send the whole pair"
+        yield f"only {given[0]} was sent as credentials, which a real WHMCS refuses; send both parts of the pair"

@@ -51,7 +51,7 @@ def answer(params: Params, address: str, store: Store, actions: Mapping[str, Act
         _check_address(params, address, store)
         allowed = _check_credentials(params, store)
         if not name:
-            raise ApiError("Empty action request", 400, why="the request names no action")
+            raise ApiError("Empty action request", 400, why="the request has no action")
         if allowed is not None and name not in allowed:
             why = f"the credentials allow {', '.join(sorted(allowed)) or 'nothing'}"
             raise ApiError(INVALID_PERMISSIONS.format(action=name), 403, why=why)

@@ -246,10 +246,10 @@ def _read_body(environ: Mapping[str, Any], limit: int) -> bytes:
         except Exception:  # noqa: BLE001  # each WSGI server has its own
             ends = False
         if not ends and len(body) < wanted:
-            raise HTTPError(400, "Bad request: the body breaks off")
+            raise HTTPError(400, "Bad request: the body is incomplete")
         wanted = len(body)
     if wanted > limit:
-        raise HTTPError(413, f"Content too large: a request has at most {limit} bytes")
+        raise HTTPError(413, f"Content too large: a request may have at most {limit} bytes")
     return bytes(body)
 
 

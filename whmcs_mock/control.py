@@ -48,7 +48,7 @@ def _route(app: App, world: World, request: Request, path: str) -> Response:
     if reason := _is_foreign(world, request):
         raise _RefusedError(reason, 403)
     if len(request.body) > MAX_POST:
-        raise _RefusedError(f"content too large: a posted file has at most {MAX_POST} bytes", 413)
+        raise _RefusedError(f"content too large: a posted file may have at most {MAX_POST} bytes", 413)
     if path == FAVICON:
         return Response(204, [])
     place, _, rest = path.strip("/").removeprefix("_mock").strip("/").partition("/")
@@ -59,9 +59,9 @@ def _route(app: App, world: World, request: Request, path: str) -> Response:
     route = methods.get("GET" if request.method == "HEAD" else request.method)
     if route is None:
         allowed = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
-        raise _RefusedError(f"{_show(world, path)} takes {allowed}", 405, ("Allow", allowed))
+        raise _RefusedError(f"{_show(world, path)} supports only {allowed}", 405, ("Allow", allowed))
     if request.query_string and route not in (_page, _post_fixtures, _get_calls):
-        raise _RefusedError(f"{_show(world, path)} takes no query; leave out what follows the ?")
+        raise _RefusedError(f"{_show(world, path)} takes no query string; remove everything from the ? on")
     return route(app, world, request, rest)
 
 
@@ -115,7 +115,7 @@ def _is_foreign(world: World, request: Request) -> str:
     origin = request.headers.get("origin")
     own = _site(request, host).lower()
     if site not in ("same-origin", "none") or (origin is not None and origin.lower() != own):
-        return "a page of another site cannot steer whmcs-mock; call it from a program, or from its own page"
+        return "pages of other sites cannot control whmcs-mock; call it from a program, or use its own page"
     return ""
 
 
@@ -162,7 +162,7 @@ def _post_fixtures(app: App, world: World, request: Request, _rest: str) -> Resp
     query = _query(request)
     reset = query.get("reset", "false").lower()
     if reset not in ("true", "false", "1", "0", "") or set(query) - {"reset"}:
-        raise _RefusedError("the query of fixtures is reset=true or nothing")
+        raise _RefusedError("the only query parameter of fixtures is reset=true")
     try:
         world = app.worlds.add(world, request.body, reset=reset in ("true", "1"))
     except FixtureError as error:
@@ -201,7 +201,7 @@ def _get_calls(_app: App, world: World, request: Request, _rest: str) -> Respons
         later = [call for call in world.journal.calls() if call.id > after]
         near = nearest_miss(later, action[:100], query) if later else ""
         text = report(world, _url(world, request))
-        raise _RefusedError(f"{what} did not come within {wait:g} s", 408, nearest_miss=near, report=text)
+        raise _RefusedError(f"{what} did not arrive within {wait:g} s", 408, nearest_miss=near, report=text)
     # One call per line: indenting 10,000 calls would take a second.
     lines = ",\n".join(json.dumps(call.as_json()) for call in world.journal.calls() if wanted(call))
     return Response(200, [("Content-Type", _JSON)], f"[{lines}]\n".encode())

@@ -143,12 +143,18 @@ class Reader:
             if not self._receive(begun=sought > start):
                 if sought == start:
                     return None
-                raise HTTPError(400, "Bad request: the request breaks off", close=True)
+                raise HTTPError(400, "Bad request: the request is incomplete", close=True)
         cut = end.end() if end else len(self._data)
         if cut - start > MAX_HEAD:
             if self._data.find(b"\n", start, start + MAX_HEAD) < 0:
-                raise HTTPError(414, f"URI too long: a head has at most {MAX_HEAD} bytes", close=True)
-            raise HTTPError(431, f"Request header fields too large: a head has at most {MAX_HEAD} bytes", close=True)
+                raise HTTPError(
+                    414, f"URI too long: the request line and headers may have at most {MAX_HEAD} bytes", close=True
+                )
+            raise HTTPError(
+                431,
+                f"Request header fields too large: the request line and headers may have at most {MAX_HEAD} bytes",
+                close=True,
+            )
         head, self._data = self._data[start:cut], self._data[cut:]
         return head
 
@@ -210,12 +216,12 @@ class Reader:
                 if len(self._body) > limit:
                     raise _too_large(limit)
                 if framing > MAX_HEAD + 16 * len(self._body):
-                    raise HTTPError(400, "Bad request: the chunks hold hardly any content", close=True)
+                    raise HTTPError(400, "Bad request: the chunks contain too little content", close=True)
             fed, self._data = data[max(at - 3, 0) : at], data[at:]
 
     def _require(self) -> None:
         if not self._data and not self._receive(begun=True):
-            raise HTTPError(400, "Bad request: the body breaks off", close=True)
+            raise HTTPError(400, "Bad request: the body is incomplete", close=True)
 
     def _receive(self, *, begun: bool) -> bool:
         """Wait for data; return False at the end of the stream, or when an idle connection times out."""
@@ -232,7 +238,9 @@ class Reader:
             self._data = self._data + data if self._data else data
             return bool(data)
         if begun:
-            raise HTTPError(408, f"Request timeout: it was not complete after {limits.request_seconds:g} s", close=True)
+            raise HTTPError(
+                408, f"Request timeout: the request was not complete after {limits.request_seconds:g} s", close=True
+            )
         return False
 
     def _be_patient(self, seconds: float) -> None:
@@ -259,10 +267,10 @@ def _check_line(head: bytes) -> re.Match[bytes]:
         raise HTTPError(405, "Method not allowed: this is not a proxy", ("Allow", METHODS), close=True)
     if head.count(b"\n") > MAX_HEADERS + 2:
         raise HTTPError(
-            431, f"Request header fields too large: a request has at most {MAX_HEADERS} headers", close=True
+            431, f"Request header fields too large: a request may have at most {MAX_HEADERS} headers", close=True
         )
     return line
 
 
 def _too_large(limit: int) -> HTTPError:
-    return HTTPError(413, f"Content too large: a call has at most {limit} bytes", close=True)
+    return HTTPError(413, f"Content too large: a call may have at most {limit} bytes", close=True)

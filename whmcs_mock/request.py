@@ -13,6 +13,7 @@ ENDPOINT = "/includes/api.php"
 FORM = "application/x-www-form-urlencoded"
 MAX_BODY = 1024 * 1024  # bytes
 MAX_POST = 16 * 1024 * 1024  # bytes that may be sent to the control API
+UNTYPED = "without Content-Type"  # why a body has no parameters; no media type has an upper-case letter
 FAVICON = "/favicon.ico"  # requested by browsers; there is none, and it is not recorded as a call
 
 METHODS = "GET, POST, HEAD, OPTIONS"
@@ -75,9 +76,9 @@ class Request:
         if not is_endpoint(self.path):
             raise HTTPError(404, f"Not found: the WHMCS API is at {ENDPOINT}, or any path ending in it")
         if self.method == "OPTIONS":
-            raise HTTPError(200, f"The WHMCS API takes {METHODS}", ("Allow", METHODS))
+            raise HTTPError(200, f"The WHMCS API supports {METHODS}", ("Allow", METHODS))
         if self.method not in ("GET", "POST", "HEAD"):
-            raise HTTPError(405, f"Method not allowed: the WHMCS API takes {METHODS}", ("Allow", METHODS))
+            raise HTTPError(405, f"Method not allowed: the WHMCS API supports only {METHODS}", ("Allow", METHODS))
         self.query = self.params = _form(self.query_string) if self.query_string else {}
         if self.body:
             sent = self._read_body() if self.method == "POST" else {}
@@ -97,7 +98,7 @@ class Request:
         elif self.body.lstrip()[:1] in (b"{", b"["):
             self.unread = "JSON"
         elif media_type not in (FORM, _MULTIPART):
-            self.unread = media_type or "of no type"
+            self.unread = media_type or UNTYPED
         elif not sent:
             self.unread = f"not valid {media_type}"
         return sent
