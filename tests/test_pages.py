@@ -190,7 +190,7 @@ def test_other_sections(pairs: str) -> None:
 
 def test_action_of_another_section() -> None:
     """An action that only another section names is not the page's."""
-    assert "names no action" in problem(written().replace("action |", "act |") + DECOY)
+    assert "does not name an action" in problem(written().replace("action |", "act |") + DECOY)
     assert "there is no example below" in problem(written().replace("```\n{}\n```", "none") + DECOY)
 
 
@@ -232,7 +232,7 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     ),
     "no action": (
         written().replace("action |", "act |"),
-        '1:1: the table below this heading names no action; its first row is | action | string | "GetCredits" | Required |',
+        '1:1: the table below this heading does not name an action; its first row is | action | string | "GetCredits" | Required |',
     ),
     "no block": (
         written().replace("```\n{}\n```", "none"),
@@ -257,12 +257,12 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     ),
     "deep key": (
         written(block='{"a' + "[b]" * 50_000 + '": "1"}'),
-        "1:1: this nests too deeply to be read; correct it",
+        "1:1: this is nested too deeply; correct it",
     ),
-    "deep JSON": (written(block="[" * 100_000), "1:1: this nests too deeply to be read; correct it"),
+    "deep JSON": (written(block="[" * 100_000), "1:1: this is nested too deeply; correct it"),
     "deep request": (
         written() + "### Example Request (CURL)\nhttp_build_query(array('a' => " + "array(" * 50_000,
-        "1:1: this nests too deeply to be read; correct it",
+        "1:1: this is nested too deeply; correct it",
     ),
     "no UTF-8": (b"# a\n\xe9t\xe9", "2:1: byte 0xe9 is not UTF-8; save the file as UTF-8"),
 }
@@ -472,7 +472,7 @@ def test_much_advice_is_cut() -> None:
     """A call with thousands of unknown parameters gets ten sentences of advice, and one that says there are more."""
     told = advice(page("getvouchers"), {"userid": "1"} | {f"a{number}": "" for number in range(10_000)})
     assert len(told) == 11
-    assert told[-1] == "more parameters are not as the page of GetVouchers has them"
+    assert told[-1] == "more parameters differ from the page of GetVouchers"
 
 
 @given(st.dictionaries(st.text(max_size=20), st.text(max_size=20)))

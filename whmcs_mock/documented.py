@@ -97,7 +97,7 @@ def advice(page: Page, params: Mapping[str, str]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for sentence in _departures(page, params):
         if len(found) == _MOST and sentence not in found:
-            return (*found, f"more parameters are not as the page of {page.action} has them")
+            return (*found, f"more parameters differ from the page of {page.action}")
         found[sentence] = None
     return tuple(found)
 
