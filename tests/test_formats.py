@@ -444,7 +444,7 @@ def test_types_that_no_answer_holds(kind: str, value: Any) -> None:
 def test_numbers_that_are_not_finite(kind: str, value: Any) -> None:
     """A number that is not finite raises a ValueError that names it."""
     for profile, action in (("documented", "GetCredits"), ("documented", "GetInvoices"), ("live", "GetInvoices")):
-        with pytest.raises(ValueError, match=f"an answer cannot hold {value}"):
+        with pytest.raises(ValueError, match=f"an answer cannot contain {value}"):
             encode({"a": {"b": value}}, kind, profile, action)  # type: ignore[arg-type]
 
 

@@ -155,14 +155,14 @@ def _text(value: Any, digits: int = 14) -> str:
     if isinstance(value, int):
         return int.__repr__(value)
     if isinstance(value, (Decimal, float)) and not math.isfinite(value):
-        raise ValueError(f"an answer cannot hold {value}; write a finite number")
+        raise ValueError(f"an answer cannot contain {value}; write a finite number")
     if isinstance(value, Decimal):
         return f"{value:.2f}"
     if isinstance(value, float):
         return _float(value, digits)
     if isinstance(value, datetime.date):
         return str(value)
-    raise TypeError(f"an answer holds texts, numbers, dates, lists and mappings, not {type(value).__name__}")
+    raise TypeError(f"an answer may contain texts, numbers, dates, lists and mappings, but not {type(value).__name__}")
 
 
 def _float(value: float, digits: int) -> str:

@@ -300,11 +300,13 @@ class FaultRule(NamedTuple):
             hint = f"did you mean {near[0]}? The names are" if near else "write one of"
             raise ValueError(f"there is no fault {quote(self.fault)}; {hint} {', '.join(FAULTS)}")
         if not self.fault and not self.message and self.status is None and self.body is None and not self.headers:
-            raise ValueError(f"nothing to fail with; write a fault ({', '.join(FAULTS)}), or message, status or body")
+            raise ValueError(
+                f"the rule does not say how to fail; write a fault ({', '.join(FAULTS)}), message, status or body"
+            )
         if self.fault and self.message:
-            raise ValueError(f"message does not go with the fault {self.fault}; write one of the two")
+            raise ValueError(f"message cannot be combined with the fault {self.fault}; write only one of the two")
         if self.message and self.body is not None:
-            raise ValueError("message does not go with body; write one of the two")
+            raise ValueError("message cannot be combined with body; write only one of the two")
         if self.status is not None:
             parse_status(str(self.status))
         if not 0 <= self.seconds < 1e6:
