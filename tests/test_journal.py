@@ -154,7 +154,7 @@ def test_calls_are_listed_once(pytester: pytest.Pytester) -> None:
         assert text.count(f" CalledBy{name} identifier") == 1
 
 
-FLAT = "hint: the JSON has flat bracket keys, as documented; code that reads credits.credit wants the profile live"
+FLAT = "hint: the JSON has flat bracket keys, as documented; code that reads credits.credit needs the profile live"
 
 
 @pytest.mark.whmcs_mock(fixtures=[])

@@ -438,7 +438,8 @@ def test_log_says_what_it_dropped() -> None:
         log.close()
         os.close(writing)
         told = [
-            re.fullmatch(r"\((\d+) lines were dropped, since nobody read them\)\n", line) for line in lines.result()
+            re.fullmatch(r"\((\d+) lines were dropped, since the reader was too slow\)\n", line)
+            for line in lines.result()
         ]
     assert told[-1]
     assert sum(int(line[1]) if line else 1 for line in told) == 10_000

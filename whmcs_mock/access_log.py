@@ -60,7 +60,7 @@ class AccessLog:
             if self._lines:
                 self._came.set()
             elif self._dropped:
-                texts.append(f"({self._dropped} lines were dropped, since nobody read them)")
+                texts.append(f"({self._dropped} lines were dropped, since the reader was too slow)")
                 self._dropped = 0
             try:
                 data = b"".join(map(_encode, texts))

@@ -90,7 +90,7 @@ def _check_tls(options: dict[str, Any]) -> None:
 def _unusable(options: dict[str, Any], error: Exception) -> str:
     """Return which option cannot be used, and why."""
     if options["tls_cert"] and not getattr(error, "filename", None):
-        reason = getattr(error, "reason", None) or "one is no PEM file, or the key has a passphrase"
+        reason = getattr(error, "reason", None) or "one of them is not a PEM file, or the key has a passphrase"
         why = str(reason).lower().replace("_", " ")
         return f"cannot use the certificate {options['tls_cert']} with the key {options['tls_key']}: {why}"
     return (
@@ -185,7 +185,7 @@ def health(url: str | None, wait: float, host: str, port: int, *, tls: bool, tls
     try:
         problem = ask(url, wait)
     except ValueError:
-        raise UsageError(f"{url} is no URL; write one such as http://127.0.0.1:8421") from None
+        raise UsageError(f"{url} is not a valid URL; write one such as http://127.0.0.1:8421") from None
     if problem:
         leave(EXIT_UNHEALTHY, problem)
     say("ok")

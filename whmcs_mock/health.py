@@ -30,7 +30,7 @@ def ask(url: str, wait: float = 0.0) -> str:
     try:
         connection = _connect(parts.scheme, parts.hostname, parts.port)
     except http.client.InvalidURL as error:
-        raise ValueError("its host has a space") from error
+        raise ValueError("its host contains a space") from error
     until = time.monotonic() + wait
     while True:
         problem = _ask(url, connection, _BELOW.sub("", parts.path))
@@ -61,4 +61,7 @@ def _ask(url: str, connection: http.client.HTTPConnection, path: str) -> str:
         problems = json.loads(body)["problems"]
         return "\n".join(map(str, problems))
     except (ValueError, TypeError, KeyError):
-        return f"{url} answers {answer.status}, but not as whmcs-mock; is it served with --no-control, or over https?"
+        return (
+            f"{url} answers with status {answer.status}, but does not seem to be whmcs-mock; "
+            "is it served with --no-control, or over https?"
+        )

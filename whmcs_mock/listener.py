@@ -55,7 +55,7 @@ _listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
 def _listen(host: str, port: int) -> socket.socket:
     # Werkzeug itself prints a message and exits the process if it cannot listen.
     if not 0 <= port <= 65535:
-        raise ListenError(f"there is no port {port}; ports go from 1 to 65535 (0 takes a free one)")
+        raise ListenError(f"{port} is not a valid port; write one from 1 to 65535 (0 takes a free one)")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         if not re.fullmatch(r"[0-9.]+|[0-9a-f:]+", host):  # create_server leaves a socket open if the host is invalid
@@ -63,7 +63,7 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=1024)
     except (OSError, UnicodeError) as error:
         taken = getattr(error, "errno", None) == errno.EADDRINUSE
-        reason = "another program listens there" if taken else getattr(error, "strerror", None) or str(error)
+        reason = "another program is listening there" if taken else getattr(error, "strerror", None) or str(error)
         reason = reason.partition(" (")[0]  # the message below has the address
         hint = "stop it, or choose another port" if taken else "choose another host or port"
         raise (AddressInUseError if taken else ListenError)(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 50  # calls in a report
 _LONGEST = 2_000  # characters of an exception
-_FLAT = "the JSON has flat bracket keys, as documented; code that reads credits.credit wants the profile live"
+_FLAT = "the JSON has flat bracket keys, as documented; code that reads credits.credit needs the profile live"
 
 
 def report(world: World, url: str, silence: Sequence[str] = ()) -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _RELOAD = getattr(signal, "SIGHUP", None)
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP") if hasattr(signal, name)]
-_FLAT = "flat bracket keys, as documented; code that reads credits.credit wants --profile live"
+_FLAT = "flat bracket keys, as documented; code that reads credits.credit needs --profile live"
 
 
 class Options(SimpleNamespace):

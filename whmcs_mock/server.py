@@ -121,7 +121,7 @@ class MockServer(HTTPServer):
             ListenError: The server cannot listen there.
         """
         if self.is_running():
-            raise HTTPServerError("the server is running already")
+            raise HTTPServerError("the server is already running")
         self.server = Listener(
             self.host,
             self.port,
