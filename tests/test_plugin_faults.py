@@ -323,7 +323,7 @@ def test_senseless_arguments(whmcs_mock: WhmcsMock, arguments: dict[str, Any]) -
 @pytest.mark.parametrize(
     ("names", "rest", "sentence"),
     [
-        (503, {}, "a fault is a name; write fail_next(status=503)"),
+        (503, {}, "a fault is given by name; for a status, write fail_next(status=503)"),
         ("maintenence", {}, 'there is no fault "maintenence"; did you mean maintenance?'),
         ("gateway_timeout", {}, "did you mean gateway-timeout?"),
         ("slwo", {"seconds": 5}, 'there is no fault "slwo"; did you mean slow?'),

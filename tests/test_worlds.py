@@ -52,7 +52,9 @@ def test_innocent(whmcs_mock, whmcs_mock_server):
 """
 
 SUMMARY = "WHMCS mock: calls from tests that had ended"
-NAMED = "::test_leaves_a_thread left this running: AddCredit clientid=1 amount=5.00 -> 200 json success"
+NAMED = (
+    "::test_leaves_a_thread left code running that made this call: AddCredit clientid=1 amount=5.00 -> 200 json success"
+)
 STRICT = "@pytest.mark.whmcs_mock(strict=True)"
 
 
@@ -108,7 +110,7 @@ def test_left_by_the_last_test(pytester: pytest.Pytester) -> None:
             threads[0].start()
     """)
     result = run(pytester, "--whmcs-mock-strict")
-    assert "::test_last left this running: Late" in shown(result)
+    assert "::test_last left code running that made this call: Late" in shown(result)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
 
 
@@ -132,7 +134,7 @@ def test_subprocess_left_behind(pytester: pytest.Pytester) -> None:
     """)
     result = run(pytester)
     result.assert_outcomes(passed=2)
-    assert "::test_first left this running: GetCredits" in shown(result)
+    assert "::test_first left code running that made this call: GetCredits" in shown(result)
 
 
 def test_calls_in_flight(pytester: pytest.Pytester) -> None:

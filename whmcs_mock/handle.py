@@ -102,7 +102,8 @@ class WhmcsMock:
         """Return the PEM file that clients must trust, with ``whmcs_mock_tls = true``."""
         if self._ca_path is None:
             raise LookupError(
-                "there is no ca_path: set whmcs_mock_tls = true, or use the one of your whmcs_mock_ssl_context"
+                "there is no ca_path; set whmcs_mock_tls = true, "
+                "or trust the authority of your own whmcs_mock_ssl_context"
             )
         return self._ca_path
 
@@ -364,11 +365,13 @@ class WhmcsMock:
 def _rules(names: str | Sequence[str], times: int | None, given: dict[str, Any]) -> list[FaultRule]:
     """Return the rules for the arguments of ``fail_next``; raise ``ValueError`` if one is invalid."""
     if isinstance(names, int):
-        raise ValueError(f"a fault is a name; write fail_next(status={names})")  # noqa: TRY004  # like all others here
+        raise ValueError(  # noqa: TRY004  # like all others here
+            f"a fault is given by name; for a status, write fail_next(status={names})"
+        )
     each, body = [names] if isinstance(names, str) else list(names), given["body"]
     texts = (*each, given["message"])
     if not all(isinstance(text, str) for text in texts) or not isinstance(body, (str, bytes, type(None))):
-        raise ValueError("a fault and message= are text, body= is text or bytes")
+        raise ValueError("a fault and message= must be text; body= must be text or bytes")
     if not each or (times is not None and not (type(times) is int and times >= 1)):
         raise ValueError(f"fail_next takes at least one fault, and times= is a positive integer or None, not {times!r}")
     if not all(isinstance(given[name], (Mapping, type(None))) for name in ("params", "headers")):
@@ -384,7 +387,7 @@ def _rules(names: str | Sequence[str], times: int | None, given: dict[str, Any])
     rule: dict[str, Any] = {name: parse.get(name, str)(value) for name, value in given.items() if value is not None}
     rules = [FaultRule(name, **rule) for name in each]
     if given["seconds"] is not None and "slow" not in each:
-        raise ValueError("seconds= goes with the fault slow")
+        raise ValueError("seconds= can only be used with the fault slow")
     return rules
 
 
@@ -414,7 +417,7 @@ def _keys(credit: Credit | Mapping[str, Any]) -> Iterable[str]:
     if isinstance(credit, Credit):
         return _CREDIT
     if unknown := [name for name in credit if name not in _CREDIT]:
-        raise ValueError(f"a credit has {', '.join(_CREDIT)}, and no {unknown[0]}")
+        raise ValueError(f"a credit has no {unknown[0]}; its fields are {', '.join(_CREDIT)}")
     if "amount" not in credit:
         raise ValueError('a credit needs an amount, such as {"amount": "10.00"}')
     return credit

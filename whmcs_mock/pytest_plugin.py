@@ -90,7 +90,11 @@ _SETTINGS = {
             {"action": "store_const", "const": "true"},
         ),
         _Setting(
-            "tls", _parse_switch, "false", "serve https, with the extra tls", {"action": "store_const", "const": "true"}
+            "tls",
+            _parse_switch,
+            "false",
+            "serve https (needs the extra tls)",
+            {"action": "store_const", "const": "true"},
         ),
         _Setting("host", _parse_host, "127.0.0.1", "listen on this name or address"),
         _Setting("port", _parse_port, "0", "listen on this port; 0 takes a free one"),
@@ -159,8 +163,8 @@ def _wrong_marker(item: pytest.Item) -> str:
     unknown = [repr(value) for mark in item.iter_markers("whmcs_mock") for value in mark.args]
     unknown += [key for key in marked if key not in _MARK_ARGUMENTS]
     if unknown:
-        known = ", ".join(f"{key}=" for key in _MARK_ARGUMENTS)
-        return f"{item.nodeid}: the marker whmcs_mock takes {known} and not {', '.join(unknown)}"
+        known = "=, ".join(_MARK_ARGUMENTS[:-1]) + f"= and {_MARK_ARGUMENTS[-1]}="
+        return f"{item.nodeid}: the marker whmcs_mock takes {known}, not {', '.join(unknown)}"
     if marked.get("profile", "live") not in _PROFILES:
         return f'{item.nodeid}: profile= is "documented" or "live", not {marked["profile"]!r}'
     if not isinstance(marked.get("strict", True), bool):
@@ -219,7 +223,7 @@ def whmcs_mock_server(
     try:
         server.start()
     except ListenError as error:
-        _fail(f"whmcs-mock: {error}; see --whmcs-mock-host and --whmcs-mock-port, whose 0 takes a free port")
+        _fail(f"whmcs-mock: {error}; see --whmcs-mock-host and --whmcs-mock-port (0 takes a free port)")
     pytestconfig.stash[_CALLS] = server.app.worlds.late
     yield server
     server.stop()
@@ -269,7 +273,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     if mock is not None and strict:
         advice = [f"call {n}: {advice}" for n, call in enumerate(mock.calls, 1) for advice in call.advice]
         if problems := mock.problems() + advice:
-            _fail("\n".join(["whmcs-mock is strict here:", *problems]))
+            _fail("\n".join(["failed by whmcs-mock's strict mode:", *problems]))
     return result
 
 
@@ -319,7 +323,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if late := config.stash.get(_LATE, []):
         terminalreporter.section(_LATE_SECTION)
         for (test, call, _), times in Counter(late).items():
-            terminalreporter.line(f"{test} left this running: {call}" + (f" ({times} times)" if times > 1 else ""))
+            terminalreporter.line(
+                f"{test} left code running that made this call: {call}" + (f" ({times} times)" if times > 1 else "")
+            )
 
 
 def _trustme() -> Any:
