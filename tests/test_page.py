@@ -249,14 +249,14 @@ def test_wrong_amount(page: Page, server: MockServer) -> None:
 
 
 def test_fault(page: Page, server: MockServer) -> None:
-    """A fault armed on the page applies to matching calls, as many times as requested."""
+    """A fault added on the page applies to matching calls, as many times as requested."""
     page.click("#arm")
     Select(page.find("#fault select")).select_by_value("maintenance")
     assert not page.find("[name=seconds]").is_displayed()
     page.type("#fault [name=action]", "GetCredits")
     page.type("#fault [name=clientid]", "7")
     page.click("#fault button")
-    page.shows("#note", "Armed: maintenance for the next call to GetCredits for client 7")
+    page.shows("#note", "Added: maintenance for the next call to GetCredits for client 7")
     statuses = [call(server, clientid=clientid).status_code for clientid in (1, 7, 7)]
     assert statuses == [200, 503, 200]
     page.lists("| 200 |", "| 7 | 503 | fault maintenance", "| 200 |")
@@ -268,7 +268,7 @@ def test_slow_fault_has_seconds(page: Page, server: MockServer) -> None:
     Select(page.find("#fault select")).select_by_value("slow")
     page.type("#fault [name=seconds]", "0.2")
     page.click("#fault button")
-    page.shows("#note", "Armed: slow")
+    page.shows("#note", "Added: slow")
     assert call(server, clientid=1).elapsed.total_seconds() >= 0.2
 
 
@@ -458,7 +458,7 @@ def test_contrast(page: Page, serve: Callable[..., MockServer], scheme: str) -> 
     page.choose("client 1 has 2 credits")
     page.click("#arm")
     page.click("#fault button")
-    page.shows("#note", "Armed")
+    page.shows("#note", "Added")
     assert (luminance(page.run("return getComputedStyle(document.body).backgroundColor")) > 0.5) == (scheme == "light")
     script = """const found = [];
       for (const one of document.querySelectorAll("body *")) {
