@@ -232,7 +232,7 @@ def test_php_signal() -> None:
 @pytest.mark.parametrize(
     ("language", "word"),
     [
-        ("php", "whmcs-mock did not start: see above; if nothing stands there, it is not on the PATH"),
+        ("php", "whmcs-mock did not start: see above; if nothing is shown there, it is not on the PATH"),
         ("node", "the command whmcs-mock is missing: install it, and put its folder on the PATH"),
         ("go", 'whmcs-mock did not start: exec: "whmcs-mock": executable file not found in $PATH'),
         ("shell", "whmcs-mock did not start; see above"),

@@ -7,7 +7,7 @@ import { createInterface } from "node:readline";
 export async function start(...options) {
   const server = spawn("whmcs-mock", ["serve", "--port", "0", ...options], { stdio: ["ignore", "pipe", "inherit"] });
   const stop = () => server.kill();
-  process.once("exit", stop); // the end, process.exit(), an error that nobody caught
+  process.once("exit", stop); // the end, process.exit(), an uncaught error
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
     process.once(signal, () => process.exit(128 + constants.signals[signal]));
   }
@@ -33,7 +33,7 @@ export class WhmcsMock {
     this.url = `${this.base}/includes/api.php`; // for the code under test
   }
 
-  /** Begin anew: the clients of the fixtures, no calls, no faults. */
+  /** Restore the fixtures; drop all calls and faults. */
   reset = () => this.#send("POST", "reset");
 
   /** Add what a fixture file can hold: clients, answers, faults, credentials. */
@@ -45,7 +45,7 @@ export class WhmcsMock {
   /** A client as it is now: its id, balance and credits. */
   client = async (id) => (await this.#send("GET", `clients/${id}`)).clients[0];
 
-  /** What came and how it was answered, in words. */
+  /** The calls and their answers, as readable text. */
   report = () => this.#send("GET", "report");
 
   async #send(method, path, body) {

@@ -27,7 +27,7 @@ final class WhmcsMock
         $process = @proc_open($command, [['file', '/dev/null', 'r'], ['pipe', 'w'], STDERR], $pipes);
         $line = $process ? (string) fgets($pipes[1]) : '';
         if (!preg_match('~^whmcs-mock ready (\S+)/includes/api\.php~', $line, $ready)) {
-            fwrite(STDERR, "whmcs-mock did not start: see above; if nothing stands there, it is not on the PATH\n");
+            fwrite(STDERR, "whmcs-mock did not start: see above; if nothing is shown there, it is not on the PATH\n");
             exit(1);
         }
         register_shutdown_function(fn () => proc_terminate($process));
@@ -38,7 +38,7 @@ final class WhmcsMock
         return $ready[1];
     }
 
-    /** Begin anew: the clients of the fixtures, no calls, no faults. */
+    /** Restore the fixtures; drop all calls and faults. */
     public function reset(): void
     {
         $this->send('POST', 'reset');
@@ -62,7 +62,7 @@ final class WhmcsMock
         return $this->send('GET', "clients/$id")['clients'][0];
     }
 
-    /** What came and how it was answered, in words. */
+    /** The calls and their answers, as readable text. */
     public function report(): string
     {
         return $this->send('GET', 'report');
