@@ -204,6 +204,11 @@ MISPLACED: dict[str, tuple[dict[str, Any], str]] = {
     "secret": ({"params": {"secret": SECRETS[0]}, "data": FINE}, "query string"),
     "password": ({"params": {"password": "x"}, "data": FINE}, "query string"),
     "access key": ({"params": {"accesskey": SECRETS[2]}, "data": FINE}, "query string"),
+    "two secrets": (
+        {"params": {"username": "x", "password": "x", "accesskey": "x"}, "data": FINE},
+        "password and accesskey were sent in the query string, which servers log; send them in the body",
+    ),
+    "no type": ({"data": b"clientid=1"}, "the body has no Content-Type, so WHMCS does not read it; send a form"),
     "JSON": ({"json": FINE}, "JSON"),
     "JSON beside a query": ({"params": {"action": "GetCredits"}, "json": {"clientid": 1}}, "JSON"),
     "JSON without a type": ({"data": json.dumps(FINE)}, "JSON"),
