@@ -163,6 +163,26 @@ def test_add_credit_errors(serve: Serve, asked: dict[str, str], message: str) ->
     assert len(log(server)) == 1
 
 
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({}, "credit 8 was added to client 1"),
+        ({"type": "subtract"}, 'type is "subtract"'),
+        ({"clientid": "3"}, "no client 3 in the ledger (clients: 1, 2)"),
+        ({"clientid": "abc"}, 'clientid "abc" is not an integer'),
+        ({"adminid": "2"}, 'no admin "2" in admins:'),
+        ({"amount": ""}, "no amount was sent"),
+        ({"amount": "ten"}, 'amount is "ten"'),
+        ({"date": "2016-02-30"}, 'no such date: "2016-02-30"; write a day that exists'),
+    ],
+)
+def test_reasons_of_add_credit(serve: Serve, asked: dict[str, str], why: str) -> None:
+    """The journal has the reason for each answer of AddCredit."""
+    server = serve(LEDGER)
+    post(server, {**ADD, **asked})
+    assert server.world.journal.calls()[-1].why == why
+
+
 def test_no_amount(serve: Serve) -> None:
     """A call without an amount is refused."""
     assert read(serve(LEDGER), {"action": "AddCredit", "clientid": 1})["message"] == "No Amount Provided"
@@ -366,6 +386,39 @@ def test_which_answer(serve: Serve, asked: dict[str, object], expected: dict[str
     assert read(serve(ANSWERS, profile="live"), asked) == expected
 
 
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        (
+            {"action": "GetClientsDetails", "clientid": 9},
+            'no answer matches; nearest is the one in {file}:4: clientid was "9" (expected "1")',
+        ),
+        (
+            {"action": "getclientsdetails", "clientid": 3, "stats": "no"},
+            'no answer matches; nearest is the one in {file}:4: clientid was "3" (expected "1")',
+        ),
+        ({"action": "OpenTickets"}, 'no action "OpenTickets"; did you mean OpenTicket?'),
+        ({"action": "AddCredits"}, 'no action "AddCredits"; did you mean AddCredit?'),
+        (
+            {"action": "Unheard"},
+            'no action "Unheard"; serve WHMCS\'s page of it, or add an answer in a fixture file or a function',
+        ),
+        (
+            {"action": "Decline"},
+            'no action "Decline"; serve WHMCS\'s page of it, or add an answer in a fixture file or a function',
+        ),
+    ],
+)
+def test_reasons_of_no_answer(serve: Serve, tmp_path: Path, asked: dict[str, object], why: str) -> None:
+    """The journal has the reason for Command Not Found: the nearest answer, the nearest action, or what to add."""
+    file = tmp_path / "answers.yaml"
+    file.write_text(ANSWERS)
+    server = serve(load_fixtures(file))
+    server.action("Decline")(lambda _params: None)  # which passes the call on
+    assert read(server, asked)["message"] == "Command Not Found"
+    assert server.world.journal.calls()[-1].why == why.format(file=file)
+
+
 def test_status_of_an_answer(serve: Serve) -> None:
     """An answer in the fixtures may have an HTTP status."""
     answer = post(serve(ANSWERS), {"action": "OpenTicket"})
@@ -499,23 +552,30 @@ def test_functions_come_first(serve: Serve) -> None:
     for action in ("GetCredits", "AddCredit", "OpenTicket"):
         server.action(action)(lambda params: {"by": params["action"]})
         assert read(server, {"action": action}) == {"result": "success", "by": action}
+        assert server.world.journal.calls()[-1].why == "a function registered by action()"
     server.reset(profile="live")
     assert read(server, {"action": "GetCredits", "clientid": 2})["totalresults"] == 99
 
 
 @pytest.mark.parametrize(
-    "returned",
-    ["text", {"a": object()}, {"a": {1, 2}}, {"a": float("nan")}],
+    ("returned", "reason"),
+    [
+        ("text", b"it returned str; return a mapping, or None to pass the call on"),
+        ({"a": object()}, b"not object"),
+        ({"a": {1, 2}}, b"not set"),
+        ({"a": float("nan")}, b"an answer cannot contain nan; write a finite number"),
+    ],
     ids=["text", "object", "set", "nan"],
 )
-def test_function_that_is_wrong(serve: Serve, returned: Any) -> None:
-    """An invalid return value is a 500 with one line of text that names the action, and the server keeps serving."""
+def test_function_that_is_wrong(serve: Serve, returned: Any, reason: bytes) -> None:
+    """An invalid return value is a 500 with one line of text that says what is wrong, and the server keeps serving."""
     server = serve(profile="live")
     server.action("Broken")(lambda _params: returned)
     answer = post(server, {"action": "Broken", "responsetype": "json"})
     assert answer.status == 500
     assert is_plain_line(answer)
     assert b"Broken" in answer.body
+    assert reason in answer.body
     assert len(server.handler_errors) == 1
     server.handler_errors.clear()
     assert read(server, {"action": "GetCredits", "clientid": 1})["result"] == "success"

@@ -285,8 +285,8 @@ admins: [1, 7]
     tags = ["a", -2, "no", "1.5", "~"]
     details = {"id": 1, "zip": "0815", "plain": "0815", "firstname": "Ada", "tags": tags}
     sent = {"clientid": "1", "stats": "true"}
-    first = CannedAnswer("getclientsdetails", {"result": "success", "client": details}, sent, place="f.yaml:8")
-    assert ledger.answers == (first, CannedAnswer("sendemail", {}, {}, 503, place="f.yaml:11"))
+    first = CannedAnswer("GetClientsDetails", {"result": "success", "client": details}, sent, place="f.yaml:8")
+    assert ledger.answers == (first, CannedAnswer("SendEmail", {}, {}, 503, place="f.yaml:11"))
     assert ledger.admins == frozenset({1, 7})
 
 

@@ -246,7 +246,7 @@ def test_answers_are_read_back(
         {"action": action, "params": params, "result": result, "status": status}
         for action, params, result, status in answers
     ]
-    expected = [CannedAnswer(action.lower(), result, params, status) for action, params, result, status in answers]
+    expected = [CannedAnswer(action, result, params, status) for action, params, result, status in answers]
     read = loaded(load(dump({"answers": written}, style))).answers
     assert [answer._replace(place="") for answer in read] == expected
     assert [list(answer.result or ()) for answer in read] == [list(answer.result or ()) for answer in expected]

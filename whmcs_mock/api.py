@@ -136,7 +136,7 @@ def _same(one: str, other: str) -> bool:
 def _canned(params: Params, store: Store) -> Answer | None:
     name = params["action"].lower()
     for canned in store.answers:
-        if canned.action == name and all(params.get(key) == text for key, text in canned.params.items()):
+        if canned.action.lower() == name and all(params.get(key) == text for key, text in canned.params.items()):
             turn = min(store.next_turn(canned), len(canned.results) - 1) if len(canned.results) > 1 else 0
             missing: list[str] = []
             body = _fill(canned.results[turn], params, missing)
@@ -249,7 +249,7 @@ def _client(params: Params, store: Store) -> Client:
 def _why_unknown(params: Params, store: Store, actions: Iterable[str]) -> str:
     """Return the nearest action or canned answer for a call that nothing answers."""
     name = params["action"].lower()
-    same = [canned for canned in store.answers if canned.action == name]
+    same = [canned for canned in store.answers if canned.action.lower() == name]
     if same:
         best = min(same, key=lambda canned: len(_differences(canned, params)))
         where = f" in {best.place}" if best.place else ""

@@ -255,7 +255,7 @@ class CannedAnswer(NamedTuple):
     place: str = ""
 
     def _checked(self) -> "CannedAnswer":
-        return self._replace(action=self.action.lower(), params=dict(self.params))
+        return self._replace(params=dict(self.params))
 
     @property
     def results(self) -> Sequence[Mapping[str, Any]]:

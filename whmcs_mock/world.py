@@ -52,7 +52,7 @@ class World:
     def counts(self) -> dict[str, int]:
         """Return the number of clients, credits and actions."""
         clients = list(self.store.clients())
-        names = {*self.actions, *(answer.action for answer in self.store.answers), *self.store.pages}
+        names = {*self.actions, *(answer.action.lower() for answer in self.store.answers), *self.store.pages}
         return {
             "clients": len(clients),
             "credits": sum(len(client.credits) for client in clients),
