@@ -246,6 +246,16 @@ def test_an_aliased_log_is_repeated() -> None:
     assert [credit.id for client in ledger.clients for credit in client.credits] == [1, 2]
 
 
+def test_an_alias_repeats_what_its_anchor_marks() -> None:
+    """An alias stands for exactly its anchor's value, wherever it was nested, and quoted text stays text."""
+    anchors = "{outer: &o [{a: 1}, &i {b: 2}, {c: 3}], word: &w '17', number: &n 17}"
+    text = f"answers: [{{action: a, result: {{x: {anchors}, inner: *i, outer: *o, word: *w, number: *n}}}}]"
+    result = load(text).answers[0].result
+    assert result is not None
+    assert (result["inner"], result["outer"]) == ({"b": 2}, [{"a": 1}, {"b": 2}, {"c": 3}])
+    assert (result["word"], result["number"]) == ("17", 17)
+
+
 def test_keys_of_the_users_own() -> None:
     """Top-level keys that start with x- are ignored, and may have any value."""
     assert load(
@@ -464,6 +474,8 @@ def test_progress() -> None:
 DOUBTFUL = {
     "cut text": "clients:\n- id: 1\n  credits:\n  - date: 2016-01-01\n    amount: 1\n    description: ▸Invoice #1",
     "cut text of an answer": "answers:\n- action: a\n  result:\n    message: ▸Invoice #5 Not Found",
+    "cut without a blank behind": "answers:\n- action: a\n  result:\n    message: ▸Invoice  #5",
+    "cut with a blank behind": "answers:\n- action: a\n  result:\n    message: ▸Invoice # 5",
     "misspelt result": "answers: [{action: a, result: {result: ▸sucess}}]",
     "hidden answer": "answers:\n- {action: a, result: {}}\n- ▸{action: A, params: {b: 1}, result: {}}",
     "hidden answer with params": "answers:\n- {action: a, params: {b: 1}, result: {}}\n"
@@ -492,9 +504,18 @@ def test_a_warning_shows_what_is_left_of_a_text() -> None:
     """The warning about text cut off by # shows the remaining text, unless it is a secret."""
     _, [warning] = check_fixtures(write("x-a: 1\nanswers:\n- action: a\n  result: {}\n  params:\n    b: Invoice #1\n"))
     assert '"Invoice"' in warning.message
+    left = 'the text ends before " #": what is left is "Invoice"; put it in quotes, or write a comment as "  # "'
+    assert warning.message == left
     secret = f"credentials:\n- identifier: a\n  secret: {HUNTER} #1\n"
     _, [warning] = check_fixtures(write(secret))
-    assert HUNTER not in warning.message
+    assert warning.message == left.replace(': what is left is "Invoice"', "")
+
+
+def test_a_misspelt_result_is_shown() -> None:
+    """The warning about a result shows what it is, and the word that was probably meant."""
+    for word, hint in (("sucess", "; did you mean success?"), ("Errror", "; did you mean error?"), ("fine", "")):
+        _, [warning] = check_fixtures(write(f"answers: [{{action: a, result: {{result: {word}}}}}]"))
+        assert warning.message == f'result is success or error, not "{word}"{hint}'
 
 
 @pytest.mark.parametrize("content", FINE.values(), ids=FINE.keys())
@@ -534,6 +555,17 @@ def test_the_json_schema_refuses_what_the_loader_refuses(content: str) -> None:
     """The JSON Schema rejects the errors that an editor can detect."""
     assert not jsonschema.Draft202012Validator(json_schema()).is_valid(core_schema(content))
     assert problems(write(content))
+
+
+def test_the_json_schema_explains_each_key() -> None:
+    """The JSON Schema has for each key its note, its default and its example, and the shape of the values in it."""
+    schema = json_schema()["properties"]
+    client = schema["clients"]["items"]["properties"]
+    assert client["credits"]["description"] == "The credit log, in order. Without it: empty."
+    assert (client["id"]["description"], client["id"]["examples"]) == ("Its id, unique over all files.", ["1"])
+    answer = schema["answers"]["items"]["properties"]
+    assert answer["params"]["additionalProperties"]["type"] == ["string", "number", "boolean", "null"]
+    assert (answer["sequence"]["minItems"], schema["clients"]["minItems"]) == (1, 0)
 
 
 def test_every_key_of_the_table_says_what_it_is() -> None:

@@ -274,6 +274,31 @@ def test_wrong_page(text: str | bytes, message: str) -> None:
     assert problem(text).startswith(f"page.md:{message}")
 
 
+def test_problems_of_a_folder(tmp_path: Path) -> None:
+    """A broken page in a folder, and a second page of the same action, are problems with their places."""
+    for name, text in (("a", written()), ("b", written("getthing")), ("c", written(block="{"))):
+        (tmp_path / f"{name}.md").write_text(text)
+    with pytest.raises(FixtureError) as caught:
+        load_fixtures(tmp_path)
+    assert [str(problem).removeprefix(f"{tmp_path}/") for problem in caught.value.problems] == [
+        f"b.md:1:1: getthing is already defined at {tmp_path}/a.md; keep one of the two pages",
+        (
+            "c.md:11:2: the example is not JSON: Expecting property name enclosed in double quotes; "
+            "correct it, or download the page again"
+        ),
+    ]
+
+
+def test_folder_of_a_page_alone(tmp_path: Path) -> None:
+    """A folder that has only a page is a folder of fixtures, and the source of its page."""
+    (tmp_path / "a.md").write_text(written())
+    assert load_fixtures(tmp_path).sources == (str(tmp_path),)
+    (tmp_path / "a.md").write_text(written(block="{"))
+    with pytest.raises(FixtureError) as caught:
+        load_fixtures(tmp_path)
+    assert len(caught.value.problems) == 1
+
+
 @pytest.mark.parametrize("wrong", ["no example", "no JSON"])
 def test_wrong_page_in_a_folder(wrong: str) -> None:
     """A problem in a page is also reported if the page was found in a folder."""
@@ -443,6 +468,30 @@ def test_advice(sent: dict[str, str], sentence: str) -> None:
     assert told.startswith(sentence)
 
 
+def test_advice_about_two_types() -> None:
+    """A parameter of two types may have a value of either, and no other."""
+    number = parsed(written(rows="| n | int\\|float | A number | Optional |"))
+    assert [advice(number, {"n": value}) for value in ("1", "1.5")] == [(), ()]
+    assert advice(number, {"n": "x"}) == ('GetThing takes n as int|float, not as "x"',)
+
+
+def test_empty_text() -> None:
+    """A required text may be empty; a required number may not."""
+    both = parsed(written(rows="| text | string | A text | Required |\n| n | int | A number | Required |"))
+    assert advice(both, {"text": "", "n": ""}) == ("GetThing requires n",)
+
+
+@pytest.mark.parametrize("count", [8, 9, 10])
+def test_advice_lists_eight_parameters(count: int) -> None:
+    """For an unknown parameter that resembles none, the first eight are listed, with the number of others."""
+    rows = "\n".join(f"| {letter * 9} | int | x | Optional |" for letter in "abcdefghij"[:count])
+    (sentence,) = advice(parsed(written(rows=rows)), {"zzz": "1"})
+    listed = ", ".join(letter * 9 for letter in "abcdefgh")
+    assert sentence == f"GetThing has no parameter zzz; it has {listed}" + (
+        f" and {count - 8} more" if count > 8 else ""
+    )
+
+
 @pytest.mark.parametrize(
     "sent",
     [
@@ -498,6 +547,7 @@ def test_any_call_is_answered(params: dict[str, str]) -> None:
         "Invalid state Gone",
         "Parameter 'codes' is no list",
         "State is 'Used up' and stays so",
+        "State is 'Used\nup' and stays so",
         "Shade must be one of: red, blue",
     ],
 )
@@ -510,7 +560,10 @@ def test_unlisted() -> None:
     """A message that the page does not list is answered with the nearest ones; a page without a list accepts any."""
     wrong = 'GetVouchers has no error "Client ID Not Found"; the nearest are Client Not Found'
     assert unlisted(page("getvouchers"), "Client ID Not Found") == wrong
-    assert "the nearest are Voucher ID Not Found, " in unlisted(page("getvoucher"), "Voucher Not Found")
+    near = unlisted(page("getvoucher"), "Voucher Not Found").partition("the nearest are ")[2]
+    assert next(error for error in page("getvoucher").errors if error in near) == "Voucher ID Not Found"
+    assert sum(error in near for error in page("getvoucher").errors) == 3
+    assert unlisted(page("getvouchers"), "zzz")  # there is always a nearest one
     assert not unlisted(page("getshades"), "Anything")
 
 
