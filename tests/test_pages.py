@@ -353,6 +353,17 @@ def test_example_on_the_wire(block: str) -> None:
     assert (answer.status, answer.body) == (200, block.encode())
 
 
+def test_client_on_the_wire() -> None:
+    """A page that lists an error for an unknown client looks the client up among the server's clients."""
+    with MockServer(Ledger([Client(1)], pages=[page("getvoucher")])) as server:
+        known, unknown = (
+            json.loads(post(server, {"action": "GetVoucher", "clientid": id, "responsetype": "json"}).body)
+            for id in (1, 9)
+        )
+    assert known["clientid"] == "1"
+    assert unknown == {"result": "error", "message": "Client ID not found"}
+
+
 def test_ids_that_were_sent() -> None:
     """An id at the top level of the example takes the value sent: an int as int, a text or null as text."""
     voucher = page("getvoucher")

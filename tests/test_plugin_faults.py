@@ -247,6 +247,14 @@ def test_message_of_a_page(whmcs_mock: WhmcsMock) -> None:
     assert ask(whmcs_mock.url, "GetVoucher", voucherid=1).json()["message"] == "Anything"
 
 
+@pytest.mark.parametrize("fault", ["invalid-ip", "auth-failed", "missing-permission"])
+def test_refusal_without_an_action(whmcs_mock: WhmcsMock, fault: str) -> None:
+    """A refusal also answers a call that names no action."""
+    whmcs_mock.fail_next(fault)
+    answer = requests.post(whmcs_mock.url, data={"responsetype": "json"}, timeout=30)
+    assert (answer.status_code, answer.json()["result"]) == (403, "error")
+
+
 def test_headers(whmcs_mock: WhmcsMock) -> None:
     """Headers are added to those of the fault or of the normal answer, and replace headers with the same name."""
     whmcs_mock.fail_next("rate-limit", headers={"retry-after": "120", "X-Cache": "HIT"})
