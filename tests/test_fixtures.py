@@ -256,6 +256,16 @@ def test_an_alias_repeats_what_its_anchor_marks() -> None:
     assert (result["word"], result["number"]) == ("17", 17)
 
 
+@pytest.mark.parametrize("breaks", [1, 2, 3])
+def test_places_in_json(breaks: int) -> None:
+    """A problem in JSON is placed by line and column, also in the first column and behind empty lines."""
+    text = "{" + "\n" * breaks + '"clientz": [],' + "\n" * breaks + '  "admins": [\n0]}'
+    assert [problem.partition(": ")[0] for problem in problems(write(text, "f.json"))] == [
+        f"f.json:{1 + breaks}:1",
+        f"f.json:{2 + 2 * breaks}:1",
+    ]
+
+
 def test_keys_of_the_users_own() -> None:
     """Top-level keys that start with x- are ignored, and may have any value."""
     assert load(
