@@ -66,7 +66,7 @@ def test_truncated(whmcs_mock: WhmcsMock) -> None:
     whmcs_mock.fail_next("truncated", times=4)
     head, _, body = read_raw(whmcs_mock).partition(b"\r\n\r\n")
     assert f"content-length: {len(whole)}".encode() in head.lower()
-    assert 0 < len(body) < len(whole)
+    assert len(body) == len(whole) // 2
     assert whole.startswith(body)
     with pytest.raises((requests.exceptions.ChunkedEncodingError, requests.ConnectionError), match="IncompleteRead"):
         ask(whmcs_mock.url, clientid=1)
@@ -247,12 +247,21 @@ def test_message_of_a_page(whmcs_mock: WhmcsMock) -> None:
     assert ask(whmcs_mock.url, "GetVoucher", voucherid=1).json()["message"] == "Anything"
 
 
-@pytest.mark.parametrize("fault", ["invalid-ip", "auth-failed", "missing-permission"])
-def test_refusal_without_an_action(whmcs_mock: WhmcsMock, fault: str) -> None:
-    """A refusal also answers a call that names no action."""
-    whmcs_mock.fail_next(fault)
-    answer = requests.post(whmcs_mock.url, data={"responsetype": "json"}, timeout=30)
-    assert (answer.status_code, answer.json()["result"]) == (403, "error")
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("invalid-ip", "Invalid IP 127.0.0.1"),
+        ("auth-failed", "Authentication Failed"),
+        ("missing-permission", 'Invalid Permissions: API action "{action}" is not allowed'),
+    ],
+)
+def test_refusals(whmcs_mock: WhmcsMock, fault: str, message: str) -> None:
+    """A refusal has its documented message, with the caller's address or the action, if there is one."""
+    whmcs_mock.fail_next(fault, times=2)
+    for action in ({"action": "GetCredits"}, {}):
+        answer = requests.post(whmcs_mock.url, data={**action, "responsetype": "json"}, timeout=30)
+        told = message.format(action=action.get("action", "").lower())
+        assert (answer.status_code, answer.json()) == (403, {"result": "error", "message": told})
 
 
 def test_headers(whmcs_mock: WhmcsMock) -> None:
@@ -377,6 +386,56 @@ def test_mistakes_show_the_users_line(pytester: pytest.Pytester, style: str) -> 
         assert "ledger.py" not in text
         assert "all hidden" not in text.lower()
     assert text.count("# theirs") >= 11
+
+
+def test_unused_faults_in_words(whmcs_mock: WhmcsMock) -> None:
+    """Unused faults are listed in the order in which they would apply, with how often; the first ten of them."""
+    faults = whmcs_mock.world.faults
+    whmcs_mock.fail_next(["waf", "bom", "maintenance"], times=2)
+    ask(whmcs_mock.url, clientid=1)
+    assert faults.unused() == ["bom (2 times)", "maintenance (2 times)", "waf"]
+    whmcs_mock.fail_next("waf")
+    assert faults.unused() == ["bom (2 times)", "maintenance (2 times)", "waf (2 times)"]
+    whmcs_mock.reset()
+    faults = whmcs_mock.world.faults
+    for number in range(1, 11):
+        whmcs_mock.fail_next(status=400 + number)
+    assert faults.unused()[8:] == ["status=409", "status=410"]
+    whmcs_mock.fail_next(status=411)
+    assert faults.unused()[9:] == ["status=410", "and 1 more"]
+    whmcs_mock.reset()
+
+
+@pytest.mark.parametrize("fault", ["maintenance", "waf", "rate-limit", "bad-gateway", "gateway-timeout", "empty-body"])
+def test_pages_of_faults_are_html(whmcs_mock: WhmcsMock, fault: str) -> None:
+    """The faults of a proxy or of PHP have the Content-Type of HTML, and the reason names the fault."""
+    whmcs_mock.fail_next(fault)
+    assert ask(whmcs_mock.url, clientid=1).headers["Content-Type"] == "text/html; charset=utf-8"
+    assert whmcs_mock.calls[0].why == f"fault {fault}"
+
+
+def test_reasons_of_faults(whmcs_mock: WhmcsMock) -> None:
+    """The reason for a spoiled answer names the fault and the reason for the right answer."""
+    for fault in ("bom", "reset"):
+        whmcs_mock.fail_next(fault)
+    ask(whmcs_mock.url, clientid=1)
+    with pytest.raises(requests.ConnectionError):
+        ask(whmcs_mock.url, clientid=1)
+    right = ask(whmcs_mock.url, clientid=1)
+    assert right.ok
+    spoiled, reset, fine = whmcs_mock.calls
+    assert (spoiled.why, reset.why) == (f"fault bom; {fine.why}", "fault reset")
+
+
+def test_only_json_is_spoiled(whmcs_mock: WhmcsMock) -> None:
+    """A PHP warning and a byte order mark come before JSON; XML is answered as usual."""
+    usual = {kind: ask(whmcs_mock.url, clientid=1, responsetype=kind).content for kind in ("json", "xml")}
+    for fault in ("bom", "php-warning"):
+        whmcs_mock.fail_next(fault, times=2)
+        assert ask(whmcs_mock.url, clientid=1, responsetype="xml").content == usual["xml"]
+        spoiled = ask(whmcs_mock.url, clientid=1).content
+        assert spoiled.endswith(usual["json"])
+        assert len(spoiled) > len(usual["json"])
 
 
 def test_unconsumed_faults(pytester: pytest.Pytester) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -250,6 +252,42 @@ def test_dummy_secrets(word: str) -> None:
 def test_spellings_in_texts(known: list[str], text: str, shown: str) -> None:
     """A secret is hidden as a whole where one is part of another, in upper-case hex, and behind an encoded ``=``."""
     assert redactor(known)(text) == shown
+
+
+ODD = """pass'w/ö*rd\n(7)!"""
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        str,
+        lambda text: repr(text)[1:-1],
+        lambda text: json.dumps(text)[1:-1],
+        quote,
+        quote_plus,
+        lambda text: quote(text, safe=""),
+        lambda text: quote(text, safe="!'()*~"),
+        lambda text: re.sub("%..", lambda found: found[0].lower(), quote(text, safe="")),
+    ],
+    ids=["plain", "repr", "JSON", "URL", "form", "all encoded", "JavaScript", "lower case"],
+)
+def test_whole_spelling(spell: Callable[[str], str]) -> None:
+    """A secret is hidden from its first to its last character, in each spelling."""
+    for secret in (ODD, f"'{ODD}", f"{ODD}ö", f"(/{ODD}/)"):
+        assert redactor([secret])(f"x{spell(secret)}y") == "x***y"
+
+
+@pytest.mark.parametrize("length", [8, 1023, 1024])
+def test_long_spelling(length: int) -> None:
+    """A secret of up to 1,024 characters is hidden in each spelling; a longer one as it is."""
+    secret = "ö" + "x" * (length - 1)
+    assert redactor([secret])(quote(secret)) == "***"
+    assert redactor([secret * 200])(secret * 200) == "***"
+
+
+def test_lone_surrogate() -> None:
+    """A secret with half of a surrogate pair, which no encoding has, is hidden as it is."""
+    assert redactor(["\ud800-secret"])("x\ud800-secrety") == "x***y"
 
 
 def test_repr_of_a_ledger() -> None:
