@@ -265,9 +265,10 @@ def test_post_wrong_query(query: str, world: World) -> None:
 
 def test_newest_fault_first(world: World) -> None:
     """Posted fault rules take precedence over existing ones."""
-    for message in ("first", "second"):
-        world.ask("POST", "fixtures", json.dumps({"faults": [{"message": message}]}))
-    assert json.loads(world.call(action="GetCredits", clientid="1", responsetype="json"))["message"] == "second"
+    for message, times in (("first", 2), ("second", 1), ("third", 1)):
+        world.ask("POST", "fixtures", json.dumps({"faults": [{"message": message, "times": times}]}))
+    answers = [json.loads(world.call(action="GetCredits", clientid="1", responsetype="json")) for _ in range(5)]
+    assert [answer.get("message") for answer in answers] == ["third", "second", "first", "first", None]
 
 
 @pytest.mark.parametrize(

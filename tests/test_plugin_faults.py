@@ -126,6 +126,7 @@ def test_status_and_body(whmcs_mock: WhmcsMock, arguments: dict[str, Any], statu
     answer = ask(whmcs_mock.url, clientid=1)
     assert (answer.status_code, answer.content) == (status, body)
     assert whmcs_mock.calls[0].status == status
+    assert whmcs_mock.calls[0].response_type in ("html", "json", "text", "empty")
 
 
 # Scenarios.
