@@ -5,7 +5,7 @@ import, in a subprocess, or behind a cache. Here each surviving change gets new 
 its module. Wording is left alone: texts with a blank in them. The file survivors.txt lists the changes that
 may survive, each with its reason; ``*`` stands for anything.
 
-Run it after ``mutmut run``; arguments name modules, such as ``faults fixtures/schema``.
+Run it after ``mutmut run``, with Python 3.11 or newer; arguments name modules, such as ``faults fixtures/schema``.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import tomllib
+
 ROOT = Path(__file__).resolve().parents[1]
 MUTANTS = ROOT / "mutants"
 LISTED = Path(__file__).with_name("survivors.txt")
-OPTIONS = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--hypothesis-profile=ci"]
-#: Tests that measure work, or run the installed command: they fail on any change, or on none.
-LEFT_OUT = "not (little_work or padding or test_check_ or c_extension or xdist)"
+#: Those of mutmut, which leave out tests that measure work or run the installed command.
+OPTIONS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["mutmut"]["pytest_add_cli_args"]
 #: The test files of each module, the quickest first.
 TESTS = {
     "api": "actions wire order control",
@@ -72,7 +73,7 @@ def is_noticed(key: str, module: str) -> bool:
     """Return whether a test fails on a change, in a process that has it from the beginning."""
     environment = {**os.environ, "MUTANT_UNDER_TEST": key, "PYTHONPATH": str(MUTANTS)}
     for name in TESTS[module.partition("/")[0]].split():
-        command = [sys.executable, "-m", "pytest", *OPTIONS, "-k", LEFT_OUT, f"tests/test_{name}.py"]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", *OPTIONS, f"tests/test_{name}.py"]
         try:
             done = subprocess.run(command, cwd=MUTANTS, env=environment, capture_output=True, timeout=120, check=False)
         except subprocess.TimeoutExpired:

@@ -188,6 +188,13 @@ def test_other_sections(pairs: str) -> None:
     assert list(read.request.values()) == ["b"]
 
 
+@pytest.mark.parametrize("end", ["", "'x'", "'x', 'y'"])
+def test_request_that_is_cut_off(end: str) -> None:
+    """An example request that ends within a function call is read as far as it is complete."""
+    request = f"### Example Request (CURL)\n\nhttp_build_query(array('a' => array('b'), 'c' => implode({end}"
+    assert parsed(written() + request).request == {"a[0]": "b"}
+
+
 def test_action_of_another_section() -> None:
     """An action that only another section names is not the page's."""
     assert "does not name an action" in problem(written().replace("action |", "act |") + DECOY)

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.whmcs_mock(fixtures=LEDGER)
     [
         "secret", "Secret", "password", "PASSWORD2", "newpassword", "passwd", "passphrase_password", "pwd", "accesskey",
         "access_key", "api_key", "apikey", "API-Key", "authorization", "Authorization", "token", "csrf_token",
-        "cardnum", "cvv", "secret[0]",
+        "cardnum", "cvv", "secret[0]", "x" * 58 + "secret", "x" * 59 + "secret", "x" * 100_000 + "secret",
     ],
 )  # fmt: skip
 def test_names_of_secrets(name: str) -> None:
@@ -44,7 +44,9 @@ def test_names_of_secrets(name: str) -> None:
     assert is_secret(name)
 
 
-@pytest.mark.parametrize("name", ["identifier", "username", "clientid", "action", "description", "key", "userid"])
+@pytest.mark.parametrize(
+    "name", ["identifier", "username", "clientid", "action", "description", "key", "userid", "x" * 100]
+)
 def test_names_of_others(name: str) -> None:
     """The value of a parameter with another name is none."""
     assert not is_secret(name)

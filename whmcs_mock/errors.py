@@ -66,9 +66,9 @@ def nearest(text: str, names: Iterable[str], *, most: int = 1, cutoff: float = 0
     return difflib.get_close_matches(text[:100], list(names), n=most, cutoff=cutoff)
 
 
-def shorten(problems: Iterable[object], limit: int = 50) -> list[str]:
-    """Return the first problems, one line each, and the number of the others."""
-    lines = list(map(str, problems))
+def shorten(items: Iterable[object], limit: int = 50) -> list[str]:
+    """Return the texts of the first items, and the number of the others."""
+    lines = list(map(str, items))
     return lines[:limit] + ([f"and {len(lines) - limit} more"] if len(lines) > limit else [])
 
 

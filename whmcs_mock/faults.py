@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from whmcs_mock.api import AUTHENTICATION_FAILED, INVALID_IP, INVALID_PERMISSIONS
+from whmcs_mock.errors import shorten
 from whmcs_mock.ledger import FaultRule, format_address, parse_clientid
 from whmcs_mock.response import HTML, Answer, Response
 
@@ -203,4 +204,4 @@ class Faults:
                 for rule, times in armed.unused():
                     left[rule] += times
         words = [rule + (f" ({times} times)" if times > 1 else "") for rule, times in left.items() if times]
-        return words[:10] + ([f"and {len(words) - 10} more"] if len(words) > 10 else [])
+        return shorten(words, 10)

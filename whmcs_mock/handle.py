@@ -16,7 +16,17 @@ from whmcs_mock.api import ActionT
 from whmcs_mock.errors import FixtureError, Problem
 from whmcs_mock.fixtures import load_fixtures
 from whmcs_mock.journal import Call
-from whmcs_mock.ledger import Client, Credit, FaultRule, Ledger, Profile, parse_id, parse_profile, parse_status
+from whmcs_mock.ledger import (
+    Client,
+    Credit,
+    FaultRule,
+    Ledger,
+    Profile,
+    parse_id,
+    parse_profile,
+    parse_seconds,
+    parse_status,
+)
 from whmcs_mock.redaction import REDACTED, is_secret
 from whmcs_mock.report import explain_proxy, format_error, matches, nearest_miss, report
 from whmcs_mock.request import ENDPOINT
@@ -379,7 +389,7 @@ def _rules(names: str | Sequence[str], times: int | None, given: dict[str, Any])
     parse: dict[str, Callable[[Any], object]] = {
         "clientid": lambda number: parse_id(str(number)),
         "params": _texts,
-        "seconds": _number,
+        "seconds": parse_seconds,
         "status": lambda status: parse_status(str(status)),
         "body": lambda body: body.encode() if isinstance(body, str) else body,
         "headers": _texts,
@@ -389,13 +399,6 @@ def _rules(names: str | Sequence[str], times: int | None, given: dict[str, Any])
     if given["seconds"] is not None and "slow" not in each:
         raise ValueError("seconds= can only be used with the fault slow")
     return rules
-
-
-def _number(seconds: Any) -> float:
-    try:
-        return float(seconds)
-    except (TypeError, ValueError):
-        raise ValueError(f"seconds is a number from 0 to 999999, not {seconds!r}") from None
 
 
 def _texts(values: Mapping[str, object]) -> dict[str, str]:

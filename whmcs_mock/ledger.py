@@ -93,6 +93,17 @@ def parse_status(text: str) -> int:
     raise ValueError(f"status is an HTTP status from 200 to 599, not {quote(text)}")
 
 
+def parse_seconds(value: Any) -> float:
+    """Return a delay in seconds; ``ValueError`` unless it is a number from 0 to 999999."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"seconds is a number from 0 to 999999, not {value!r}") from None
+    if 0 <= number < 1e6:
+        return number
+    raise ValueError(f"seconds is a number from 0 to 999999, not {value}")
+
+
 def parse_clientid(text: str) -> int | None:
     """Return the client's id that a request gives (``1``, `` 1 ``, ``01`` and ``1.00`` are 1), or None if malformed."""
     found = _CLIENTID.fullmatch(text.strip(_WHITE_SPACE))
@@ -309,8 +320,7 @@ class FaultRule(NamedTuple):
             raise ValueError("message cannot be combined with body; write only one of the two")
         if self.status is not None:
             parse_status(str(self.status))
-        if not 0 <= self.seconds < 1e6:
-            raise ValueError(f"seconds is a number from 0 to 999999, not {self.seconds}")
+        parse_seconds(self.seconds)
         if self.times is not None and self.times < 1:
             raise ValueError(f"times is a positive integer, not {self.times}")
         self._check_headers()

@@ -282,9 +282,7 @@ class Listener(ThreadedWSGIServer):
             with contextlib.suppress(OSError):  # already closed
                 SOCKET.shutdown(connection, socket.SHUT_RDWR)  # below TLS
         with contextlib.suppress(OSError):
-            self.socket.shutdown(
-                socket.SHUT_RDWR
-            )  # refuses connections from now on, even if a forked child still holds the socket
+            self.socket.shutdown(socket.SHUT_RDWR)  # it refuses connections, even if a forked child still holds it
         until = time.monotonic() + _STOPPING
         for worker in workers:
             worker.join(max(0.0, until - time.monotonic()))

@@ -161,9 +161,7 @@ class Reader:
     def _feed(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
-        except (
-            httptools.HttpParserUpgrade
-        ):  # it may be ignored, but llhttp would stop here, so it does not get to see the header
+        except httptools.HttpParserUpgrade:  # llhttp would stop here, but an upgrade may be ignored: hide the header
             headers, self._headers = self._headers, {}
             self._parser, self._in_body, self._complete = httptools.HttpRequestParser(self), False, False
             self._feed(re.sub(rb"(?i)\nupgrade:", b"\nIgnored:", data))

@@ -19,7 +19,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from browser import Page, chromium  # noqa: E402  # it is beside the tests
 
-from whmcs_mock import MockServer, load_fixtures  # noqa: E402
+from whmcs_mock import MockServer, load_fixtures  # noqa: E402  # of this clone, whatever is installed
 
 PAIR = {"identifier": "D4j1dKYE3g40", "secret": "F1CKGXRIpylM", "responsetype": "json"}
 CALLS: list[dict[str, object]] = [
