@@ -1,4 +1,4 @@
-"""Read the arguments of a command; every option can also be set in the environment."""
+"""Read options of the command and of the pytest plugin; every one can also be set in the environment."""
 
 import argparse
 import math
@@ -52,6 +52,11 @@ class Option(NamedTuple):
         return self.name.isupper()
 
     @property
+    def is_flag(self) -> bool:
+        """Return whether it is true or false."""
+        return isinstance(self.default, bool)
+
+    @property
     def place(self) -> str:
         """Return how it is written on the command line."""
         return self.name if self.is_argument else f"--{self.name}"
@@ -67,24 +72,24 @@ class Option(NamedTuple):
             raise ValueError("it is empty; is a shell variable unset?")
         if self.choices and text not in self.choices:
             raise ValueError(f"{quote(text)} is not one of {', '.join(self.choices)}")
-        return self.parse(text)
+        if not self.is_flag:
+            return self.parse(text)
+        if text.strip().lower() not in _BOOLEANS:
+            raise ValueError(f"{quote(text)} is neither true nor false")
+        return _BOOLEANS[text.strip().lower()]
 
     def from_environment(self) -> Any:
         """Return the value from the environment, or the default; raise ``ValueError`` with what is wrong."""
         text = os.environ.get(self.env) if self.env else None
         if not text:
             return () if self.multiple else self.default
-        if isinstance(self.default, bool):
-            if text.strip().lower() not in _BOOLEANS:
-                raise ValueError(f"{quote(text)} is neither true nor false")
-            return _BOOLEANS[text.strip().lower()]
         return [self.read(one) for one in text.split(os.pathsep)] if self.multiple else self.read(text)
 
     def explain(self) -> str:
         """Return its line in the help."""
         if not self.help:
             return argparse.SUPPRESS
-        default = "" if self.default is None or isinstance(self.default, bool) else f"; default: {self.default}"
+        default = "" if self.default is None or self.is_flag else f"; default: {self.default}"
         return f"{self.help} [{self.env}{default}]".replace("%", "%%")
 
 
@@ -134,7 +139,7 @@ class Parser(argparse.ArgumentParser):
             if one.is_argument:
                 self.add_argument(one.key, nargs="*" if one.multiple else "?", help=argparse.SUPPRESS)
                 continue
-            if isinstance(one.default, bool):
+            if one.is_flag:
                 kind: dict[str, Any] = {"action": argparse.BooleanOptionalAction if one.default else "store_true"}
             else:
                 shown = "|".join(one.choices) if one.choices else one.key.upper()

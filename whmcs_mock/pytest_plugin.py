@@ -9,97 +9,38 @@ import importlib.util
 import itertools
 import os
 import re
+import tempfile
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
+from whmcs_mock.options import Option, integer
+
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Generator, Iterator
-    from pathlib import Path
+    from collections.abc import Generator, Iterable, Iterator
 
     from whmcs_mock.handle import WhmcsMock
+    from whmcs_mock.journal import Call
     from whmcs_mock.ledger import Ledger
     from whmcs_mock.server import MockServer
 
 _MARK_ARGUMENTS = ("fixtures", "profile", "strict")
 _PROFILES = ("documented", "live")  # as in ledger, which is not imported here
-_SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 _SECTION = "WHMCS mock: calls in this test"
 _LATE_SECTION = "WHMCS mock: calls from tests that had ended"
 _MOCK: pytest.StashKey[tuple[WhmcsMock, bool]] = pytest.StashKey()  # per test: its mock, and whether it is strict
-_LEDGERS: pytest.StashKey[dict[Any, Ledger]] = pytest.StashKey()  # per session: by path and modification time
-_CA_PATH: pytest.StashKey[Path] = pytest.StashKey()
-_CALLS: pytest.StashKey[Any] = pytest.StashKey()  # the calls to worlds of tests that had ended, with those tests
-_STRICT: pytest.StashKey[set[str]] = pytest.StashKey()  # the tests that were strict
-_LATE: pytest.StashKey[list[tuple[str, str, bool]]] = pytest.StashKey()  # a test, its late call, whether it was strict
+_SESSION: pytest.StashKey[_Session] = pytest.StashKey()
 
-_numbers = itertools.count(1)
-
-
-def _parse_profile(text: str) -> str:
-    if text not in _PROFILES:
-        raise ValueError('"documented" or "live"')
-    return text
-
-
-def _parse_switch(text: str) -> bool:
-    if text.lower() not in _SWITCH:
-        raise ValueError("1 or 0, true or false")
-    return _SWITCH[text.lower()]
-
-
-def _parse_host(text: str) -> str:
-    if not text.strip():
-        raise ValueError("a name or an address, such as 127.0.0.1")
-    return text
-
-
-def _parse_port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
-        raise ValueError("a port from 0 to 65535")
-    return int(text)
-
-
-class _Setting(NamedTuple):
-    """A setting: a command-line option, an environment variable or an ini option, in this order."""
-
-    name: str
-    parse: Callable[[str], Any]
-    default: str
-    help: str
-    option: dict[str, Any] = {"metavar": "VALUE"}  # noqa: RUF012  # never changed
-
-
-_SETTINGS = {
-    setting.name: setting
-    for setting in (
-        _Setting(
-            "profile",
-            _parse_profile,
-            "documented",
-            "answer as documented, or as live systems do",
-            {"metavar": "{documented,live}"},
-        ),
-        _Setting(
-            "strict",
-            _parse_switch,
-            "false",
-            "fail tests on advice and unused faults",
-            {"action": "store_const", "const": "true"},
-        ),
-        _Setting(
-            "tls",
-            _parse_switch,
-            "false",
-            "serve https (needs the extra tls)",
-            {"action": "store_const", "const": "true"},
-        ),
-        _Setting("host", _parse_host, "127.0.0.1", "listen on this name or address"),
-        _Setting("port", _parse_port, "0", "listen on this port; 0 takes a free one"),
-    )
-}
+_SETTINGS = (
+    Option("profile", "answer as documented, or as live systems do", "documented", choices=_PROFILES),
+    Option("strict", "fail tests on advice and unused faults", False),
+    Option("tls", "serve https (needs the extra tls)", False),
+    Option("host", "listen on this name or address", "127.0.0.1"),
+    Option("port", "listen on this port; 0 takes a free one", 0, integer(0, 65535)),
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -108,68 +49,58 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     paths = "fixture file or folder to serve; may be repeated (environment: WHMCS_MOCK_FIXTURES)"
     group.addoption("--whmcs-mock-fixtures", action="append", metavar="PATH", help=paths)
     parser.addini("whmcs_mock_fixtures", "files or folders that whmcs-mock serves", type="paths", default=[])
-    for name, setting in _SETTINGS.items():
-        text = f"{setting.help} (environment: WHMCS_MOCK_{name.upper()})"
-        group.addoption(f"--whmcs-mock-{name}", default=None, help=text, **setting.option)
-        parser.addini(f"whmcs_mock_{name}", setting.help, default=setting.default)
+    for one in _SETTINGS:
+        shown = f"{{{','.join(one.choices)}}}" if one.choices else "VALUE"
+        kind: dict[str, Any] = {"action": "store_const", "const": "true"} if one.is_flag else {"metavar": shown}
+        group.addoption(f"--whmcs-mock-{one.name}", default=None, help=f"{one.help} (environment: {one.env})", **kind)
+        parser.addini(f"whmcs_mock_{one.name}", one.help, default=str(one.default))
 
 
-def _setting(config: pytest.Config, name: str) -> Any:
+def _setting(config: pytest.Config, option: Option) -> Any:
     """Return a setting; ``pytest.UsageError`` names the source of an invalid value."""
-    variable = f"WHMCS_MOCK_{name.upper()}"
     sources = {
-        f"--whmcs-mock-{name}": config.getoption(f"whmcs_mock_{name}"),
-        variable: os.environ.get(variable) or None,
-        f"whmcs_mock_{name}": config.getini(f"whmcs_mock_{name}"),
+        f"--whmcs-mock-{option.name}": config.getoption(f"whmcs_mock_{option.name}"),
+        option.env: os.environ.get(option.env) or None,
+        f"whmcs_mock_{option.name}": config.getini(f"whmcs_mock_{option.name}"),
     }
     where, value = next((where, value) for where, value in sources.items() if value is not None)
     text = " ".join(map(str, value)) if isinstance(value, list) else str(value)  # a list in TOML
     try:
-        return _SETTINGS[name].parse(text)
+        return option.read(text)
     except ValueError as error:
-        raise pytest.UsageError(f'{where} is {error}, not "{text}"') from None
+        raise pytest.UsageError(f"{where}: {error}") from None
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker, and check the settings as far as possible without imports."""
+    """Register the marker, check the settings as far as possible without imports, and add the fixtures."""
     line = "whmcs_mock(fixtures=..., profile=..., strict=...): what the fixture whmcs_mock serves in this test, and how"
     config.addinivalue_line("markers", line)
-    for name in _SETTINGS:
-        _setting(config, name)
-    _configured_fixtures(config)
-    config.stash[_LEDGERS], config.stash[_CALLS] = {}, ()
-    config.stash[_STRICT], config.stash[_LATE] = set(), []
+    config.stash[_SESSION] = _Session(config)
+    config.pluginmanager.register(config.stash[_SESSION], "whmcs_mock_session")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Refuse markers with unknown arguments."""
+    """Refuse invalid markers."""
     if hasattr(config, "workerinput"):
         return  # a pytest-xdist worker cannot refuse here; the fixture does
     for item in items:
-        if wrong := _wrong_marker(item):
-            raise pytest.UsageError(wrong)
+        _marked(item)
 
 
 def _marked(item: pytest.Item) -> dict[str, Any]:
-    marked: dict[str, Any] = {}
-    for mark in item.iter_markers("whmcs_mock"):  # the closest first
-        marked = {**mark.kwargs, **marked}
-    return marked
-
-
-def _wrong_marker(item: pytest.Item) -> str:
-    """Return what is wrong with the markers of a test, or an empty string."""
-    marked = _marked(item)
-    unknown = [repr(value) for mark in item.iter_markers("whmcs_mock") for value in mark.args]
+    """Return the arguments of the markers of a test; raise ``pytest.UsageError`` if one is invalid."""
+    marks = list(item.iter_markers("whmcs_mock"))  # the closest first
+    marked = {key: value for mark in reversed(marks) for key, value in mark.kwargs.items()}
+    unknown = [repr(value) for mark in marks for value in mark.args]
     unknown += [key for key in marked if key not in _MARK_ARGUMENTS]
     if unknown:
         known = "=, ".join(_MARK_ARGUMENTS[:-1]) + f"= and {_MARK_ARGUMENTS[-1]}="
-        return f"{item.nodeid}: the marker whmcs_mock takes {known}, not {', '.join(unknown)}"
+        raise pytest.UsageError(f"{item.nodeid}: the marker whmcs_mock takes {known}, not {', '.join(unknown)}")
     if marked.get("profile", "live") not in _PROFILES:
-        return f'{item.nodeid}: profile= is "documented" or "live", not {marked["profile"]!r}'
+        raise pytest.UsageError(f'{item.nodeid}: profile= is "documented" or "live", not {marked["profile"]!r}')
     if not isinstance(marked.get("strict", True), bool):
-        return f"{item.nodeid}: strict= is True or False, not {marked['strict']!r}"
-    return ""
+        raise pytest.UsageError(f"{item.nodeid}: strict= is True or False, not {marked['strict']!r}")
+    return marked
 
 
 def _configured_fixtures(config: pytest.Config) -> tuple[str, list[Path]]:
@@ -184,28 +115,126 @@ def _configured_fixtures(config: pytest.Config) -> tuple[str, list[Path]]:
     return "the ini option whmcs_mock_fixtures", config.getini("whmcs_mock_fixtures")
 
 
+class _Session:
+    """Holds what the fixtures and hooks of one session share."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.settings = {one.name: _setting(config, one) for one in _SETTINGS}
+        self.source, self.paths = _configured_fixtures(config)
+        self.numbers = itertools.count(1)
+        self.ledgers: dict[Any, Ledger] = {}  # by path and modification time
+        self.ca_path: Path | None = None
+        self.calls: Iterable[tuple[str, Call]] = ()  # to worlds of tests that had ended, with those tests
+        self.strict: set[str] = set()  # the tests that were strict
+        self.late: list[tuple[str, str, bool]] = []  # a test, its late call, whether the test was strict
+
+    def ledger(self, given: Any, folder: Path | None = None) -> Ledger:
+        """Load the configured, overridden or marked fixtures; a marker's paths are relative to ``folder``."""
+        from whmcs_mock.errors import FixtureError
+        from whmcs_mock.fixtures import load_fixtures
+        from whmcs_mock.handle import find_path
+        from whmcs_mock.ledger import Ledger
+
+        if isinstance(given, Ledger):
+            return given
+        paths = [given] if isinstance(given, (str, os.PathLike)) else given
+        where = self.source
+        if folder or paths != self.paths:
+            where = "the marker whmcs_mock(fixtures=...)" if folder else "the fixture whmcs_mock_fixtures"
+        if not isinstance(paths, (list, tuple)) or not all(isinstance(path, (str, os.PathLike)) for path in paths):
+            _fail(f"whmcs-mock: {where} must be a path, a list of paths or a Ledger, not {given!r}")
+        here = self.config.invocation_params.dir
+        try:
+            names = tuple(_short(find_path(path, [folder, here] if folder else [here])) for path in paths)
+            key = names, tuple(os.stat(name).st_mtime_ns for name in names)
+            if key not in self.ledgers:
+                self.ledgers[key] = load_fixtures(*names)
+        except FixtureError as error:
+            _fail(f"whmcs-mock: the fixtures of {where} have problems\n{error}")
+        return self.ledgers[key]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Fail a strict test on advice, unused faults, and exceptions in the server."""
+        __tracebackhide__ = True
+        result = yield
+        mock, strict = item.stash.get(_MOCK, (None, False))
+        if mock is not None and strict:
+            advice = [f"call {n}: {advice}" for n, call in enumerate(mock.calls, 1) for advice in call.advice]
+            if problems := mock.problems() + advice:
+                _fail("\n".join(["failed by whmcs-mock's strict mode:", *problems]))
+        return result
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Add the calls of the test to a failure, on the terminal and in junit XML."""
+        report = yield
+        mock, _ = item.stash.get(_MOCK, (None, False))
+        if mock is None:
+            return report
+        if report.failed and not (call.excinfo and call.excinfo.value is mock.told):
+            if isinstance(report.longrepr, str):
+                report.longrepr += f"\n\n{_SECTION}\n{mock.report()}"
+            elif add_section := getattr(report.longrepr, "addsection", None):
+                add_section(_SECTION, mock.report())
+        if call.when == "teardown":
+            mock.clear_calls()
+            del item.stash[_MOCK]
+        return report
+
+    # Code that a test leaves running keeps calling the world of that test.
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Collect the calls from tests that had ended; fail the session if one of these was strict."""
+        self.late += [(test, str(call), test in self.strict) for test, call in self.calls]
+        if hasattr(self.config, "workeroutput"):
+            self.config.workeroutput["whmcs_mock_late"] = self.late
+        elif any(strict for _, _, strict in self.late) and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Collect the late calls of a pytest-xdist worker."""
+        late = getattr(node, "workeroutput", {}).get("whmcs_mock_late", ())
+        self.late += [(test, call, strict) for test, call, strict in late]
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """List the calls from tests that had ended, with those tests."""
+        if self.late:
+            terminalreporter.section(_LATE_SECTION)
+        for (test, call, _), times in Counter(self.late).items():
+            line = f"{test} left code running that made this call: {call}"
+            terminalreporter.line(line + (f" ({times} times)" if times > 1 else ""))
+
+
+# pytest resolves what a fixture depends on anew for each test, so they depend on little.
+
+
 @pytest.fixture(scope="session")
 def whmcs_mock_fixtures(pytestconfig: pytest.Config) -> Any:
     """Return the paths of the fixtures, or a ``Ledger``; override it to choose them in code."""
-    return _configured_fixtures(pytestconfig)[1]
+    return pytestconfig.stash[_SESSION].paths
 
 
 @pytest.fixture(scope="session")
-def whmcs_mock_ssl_context(
-    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
-) -> ssl.SSLContext | None:
+def whmcs_mock_ssl_context(pytestconfig: pytest.Config) -> ssl.SSLContext | None:
     """Return the ``ssl.SSLContext`` of the server, None for http; override it to use your own."""
-    if not _setting(pytestconfig, "tls"):
+    session = pytestconfig.stash[_SESSION]
+    if not session.settings["tls"]:
         return None
     import ssl
 
     ca = _trustme().CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    names = dict.fromkeys(("127.0.0.1", "localhost", _setting(pytestconfig, "host")))
-    ca.issue_cert(*names).configure_cert(context)
-    path = tmp_path_factory.mktemp("whmcs_mock") / "ca.pem"
-    ca.cert_pem.write_to_path(path)
-    pytestconfig.stash[_CA_PATH] = path
+    ca.issue_cert(*dict.fromkeys(("127.0.0.1", "localhost", session.settings["host"]))).configure_cert(context)
+    folder = tempfile.TemporaryDirectory(prefix="whmcs-mock-")
+    pytestconfig.add_cleanup(folder.cleanup)
+    session.ca_path = Path(folder.name, "ca.pem")
+    ca.cert_pem.write_to_path(session.ca_path)
     return context
 
 
@@ -217,115 +246,48 @@ def whmcs_mock_server(
     from whmcs_mock.errors import ListenError
     from whmcs_mock.server import MockServer
 
-    ledger = _ledger(whmcs_mock_fixtures, pytestconfig)
-    profile, host, port = (_setting(pytestconfig, name) for name in ("profile", "host", "port"))
-    server = MockServer(ledger, host=host, port=port, profile=profile, ssl_context=whmcs_mock_ssl_context)
+    session = pytestconfig.stash[_SESSION]
+    ledger = session.ledger(whmcs_mock_fixtures)
+    given = {name: session.settings[name] for name in ("profile", "host", "port")}
+    server = MockServer(ledger, ssl_context=whmcs_mock_ssl_context, **given)
     try:
         server.start()
     except ListenError as error:
         _fail(f"whmcs-mock: {error}; see --whmcs-mock-host and --whmcs-mock-port (0 takes a free port)")
-    pytestconfig.stash[_CALLS] = server.app.worlds.late
+    session.calls = server.app.worlds.late
     yield server
     server.stop()
 
 
 @pytest.fixture
 def whmcs_mock(
-    request: pytest.FixtureRequest,
-    whmcs_mock_server: MockServer,
-    whmcs_mock_fixtures: Any,
-    pytestconfig: pytest.Config,
+    request: pytest.FixtureRequest, whmcs_mock_server: MockServer, whmcs_mock_fixtures: Any
 ) -> Iterator[WhmcsMock]:
     """Return the ``WhmcsMock`` of this test, which has its own world with the fixtures as loaded."""
     from whmcs_mock.errors import WhmcsMockWarning
     from whmcs_mock.handle import WhmcsMock
 
-    item, config, worlds = request.node, pytestconfig, whmcs_mock_server.app.worlds
-    if wrong := _wrong_marker(item):
-        _fail(wrong)
-    marked, folder = _marked(item), item.path.parent
-    if "fixtures" in marked:
-        ledger = _ledger(marked["fixtures"], config, folder)
-    else:  # may be overridden just for this module
-        ledger = _ledger(whmcs_mock_fixtures, config)
-    name = f"{next(_numbers)}-{re.sub('[^A-Za-z0-9._-]+', '-', item.name)[:40].strip('-')}"
+    item, session, worlds = request.node, request.config.stash[_SESSION], whmcs_mock_server.app.worlds
+    try:
+        marked = {**session.settings, **_marked(item)}
+    except pytest.UsageError as error:
+        _fail(str(error))
+    folder = item.path.parent
+    given = marked.get("fixtures", whmcs_mock_fixtures)  # which may be overridden just for this module
+    ledger = session.ledger(given, folder if "fixtures" in marked else None)
+    name = f"{next(session.numbers)}-{re.sub('[^A-Za-z0-9._-]+', '-', item.name)[:40].strip('-')}"
     whmcs_mock_server.clear()
-    worlds.begin(name, ledger, marked.get("profile") or _setting(config, "profile"))
-    mock = WhmcsMock(whmcs_mock_server, folder, config.stash.get(_CA_PATH, None), name=name)
-    strict = marked.get("strict", _setting(config, "strict"))
-    item.stash[_MOCK] = mock, strict
+    worlds.begin(name, ledger, marked["profile"])
+    mock = WhmcsMock(whmcs_mock_server, folder, session.ca_path, name=name)
+    item.stash[_MOCK] = mock, marked["strict"]
     yield mock
     problems = mock.problems()
     worlds.end(name, item.nodeid)
-    if strict:
-        config.stash[_STRICT].add(item.nodeid)
+    if marked["strict"]:
+        session.strict.add(item.nodeid)
     else:
         for problem in problems:
             item.warn(WhmcsMockWarning(problem))
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail a strict test on advice, unused faults, and exceptions in the server."""
-    __tracebackhide__ = True
-    result = yield
-    mock, strict = item.stash.get(_MOCK, (None, False))
-    if mock is not None and strict:
-        advice = [f"call {n}: {advice}" for n, call in enumerate(mock.calls, 1) for advice in call.advice]
-        if problems := mock.problems() + advice:
-            _fail("\n".join(["failed by whmcs-mock's strict mode:", *problems]))
-    return result
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add the calls of the test to a failure, on the terminal and in junit XML."""
-    report = yield
-    mock, _ = item.stash.get(_MOCK, (None, False))
-    if mock is None:
-        return report
-    if report.failed and not (call.excinfo and call.excinfo.value is mock.told):
-        if isinstance(report.longrepr, str):
-            report.longrepr += f"\n\n{_SECTION}\n{mock.report()}"
-        elif add_section := getattr(report.longrepr, "addsection", None):
-            add_section(_SECTION, mock.report())
-    if call.when == "teardown":
-        mock.clear_calls()
-        del item.stash[_MOCK]
-    return report
-
-
-# Code that a test leaves running keeps calling the world of that test.
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Collect the calls from tests that had ended; fail the session if one of these was strict."""
-    config, late = session.config, session.config.stash.get(_LATE, [])
-    late += [(test, str(call), test in config.stash[_STRICT]) for test, call in config.stash.get(_CALLS, ())]
-    if hasattr(config, "workeroutput"):
-        config.workeroutput["whmcs_mock_late"] = late
-    elif any(strict for _, _, strict in late) and session.exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    """Collect the late calls of a pytest-xdist worker."""
-    late = getattr(node, "workeroutput", {}).get("whmcs_mock_late", ())
-    node.config.stash[_LATE] += [(test, call, strict) for test, call, strict in late]
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """List the calls from tests that had ended, with those tests."""
-    if late := config.stash.get(_LATE, []):
-        terminalreporter.section(_LATE_SECTION)
-        for (test, call, _), times in Counter(late).items():
-            terminalreporter.line(
-                f"{test} left code running that made this call: {call}" + (f" ({times} times)" if times > 1 else "")
-            )
 
 
 def _trustme() -> Any:
@@ -334,32 +296,6 @@ def _trustme() -> Any:
     import trustme
 
     return trustme
-
-
-def _ledger(given: Any, config: pytest.Config, folder: Path | None = None) -> Ledger:
-    """Load the configured, overridden or marked fixtures; a marker's paths are relative to ``folder``."""
-    from whmcs_mock.errors import FixtureError
-    from whmcs_mock.fixtures import load_fixtures
-    from whmcs_mock.handle import find_path
-    from whmcs_mock.ledger import Ledger
-
-    if isinstance(given, Ledger):
-        return given
-    paths = [given] if isinstance(given, (str, os.PathLike)) else given
-    where, configured = _configured_fixtures(config)
-    if folder or paths != configured:
-        where = "the marker whmcs_mock(fixtures=...)" if folder else "the fixture whmcs_mock_fixtures"
-    if not isinstance(paths, (list, tuple)) or not all(isinstance(path, (str, os.PathLike)) for path in paths):
-        _fail(f"whmcs-mock: {where} must be a path, a list of paths or a Ledger, not {given!r}")
-    ledgers, here = config.stash[_LEDGERS], config.invocation_params.dir
-    try:
-        names = tuple(_short(find_path(path, [folder, here] if folder else [here])) for path in paths)
-        key = names, tuple(os.stat(name).st_mtime_ns for name in names)
-        if key not in ledgers:
-            ledgers[key] = load_fixtures(*names)
-    except FixtureError as error:
-        _fail(f"whmcs-mock: the fixtures of {where} have problems\n{error}")
-    return ledgers[key]
 
 
 def _short(path: Path) -> str:
