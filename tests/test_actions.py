@@ -525,10 +525,10 @@ answers:
 
 def test_sequence(serve: Serve) -> None:
     """The results of a sequence are returned in turn; the last one repeats until a reset."""
-    server = serve("answers: [{action: GetInvoice, sequence: [{status: Unpaid}, {status: Paid}]}]")
+    server = serve("answers: [{action: GetInvoice, sequence: [{status: Unpaid}, {status: Due}, {status: Paid}]}]")
     for _ in range(2):
-        given = [read(server, {"action": "GetInvoice"}) for _ in range(3)]
-        assert given == [{"status": "Unpaid"}, {"status": "Paid"}, {"status": "Paid"}]
+        given = [read(server, {"action": "GetInvoice"})["status"] for _ in range(4)]
+        assert given == ["Unpaid", "Due", "Paid", "Paid"]
         server.reset()
 
 

@@ -353,6 +353,18 @@ def test_signal_in_background(log: Path) -> None:
 
 
 @on_posix
+def test_interrupted(free_port: int) -> None:
+    """Ctrl-C ends a command that is not a server without a word."""
+    with socket.create_server(("127.0.0.1", free_port)) as slow:
+        call = [*COMMAND, "health", f"http://127.0.0.1:{free_port}", "--wait", "30"]
+        with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as process:
+            slow.accept()[0].close()
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=30) == (b"", b"")
+            assert process.returncode == -signal.SIGINT
+
+
+@on_posix
 @pytest.mark.parametrize("stderr", [">&-", ">/dev/full", "| true"])
 def test_stderr_gone(stderr: str) -> None:
     """Calls are answered even if the access log cannot be written."""

@@ -488,6 +488,7 @@ DOUBTFUL = {
     "cut with a blank behind": "answers:\n- action: a\n  result:\n    message: ▸Invoice # 5",
     "misspelt result": "answers: [{action: a, result: {result: ▸sucess}}]",
     "hidden answer": "answers:\n- {action: a, result: {}}\n- ▸{action: A, params: {b: 1}, result: {}}",
+    "hidden twin": "answers:\n- {action: a, params: {b: 1}, result: {}}\n- ▸{action: a, params: {b: 1}, result: {}}",
     "hidden answer with params": "answers:\n- {action: a, params: {b: 1}, result: {}}\n"
     "- ▸{action: a, params: {b: 1, c: 2}, result: {}}",
 }
@@ -568,8 +569,15 @@ def test_the_json_schema_refuses_what_the_loader_refuses(content: str) -> None:
 
 
 def test_the_json_schema_explains_each_key() -> None:
-    """The JSON Schema has for each key its note, its default and its example, and the shape of the values in it."""
-    schema = json_schema()["properties"]
+    """The JSON Schema names itself, and has for each key its note, default and example, and the shape of its values."""
+    whole = json_schema()
+    assert {name: whole[name] for name in ("$schema", "title", "type")} == {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "whmcs-mock fixtures",
+        "type": "object",
+    }
+    assert whole["description"].endswith("Keys that begin with x- are your own.")
+    schema = whole["properties"]
     client = schema["clients"]["items"]["properties"]
     assert client["credits"]["description"] == "The credit log, in order. Without it: empty."
     assert (client["id"]["description"], client["id"]["examples"]) == ("Its id, unique over all files.", ["1"])

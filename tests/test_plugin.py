@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
 import pickle
+import re
 import threading
 import timeit
 from collections.abc import Callable, Mapping
@@ -366,11 +369,65 @@ def test_values_are_copied() -> None:
     assert rule.params == {"clientid": "1"}
 
 
+def test_values_of_a_rule() -> None:
+    """A delay is from 0 to below a million seconds, and ``times`` is positive; a rule is shown with what it applies to."""
+    assert [FaultRule("slow", seconds=seconds).seconds for seconds in (0, 0.5, 999_999)] == [0, 0.5, 999_999]
+    for wrong in (-0.1, 1e6, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"^seconds is a number from 0 to 999999, not {wrong}$"):
+            FaultRule("slow", seconds=wrong)
+    with pytest.raises(ValueError, match=r"^times is a positive integer, not 0$"):
+        FaultRule("slow", times=0)
+    assert str(FaultRule(body=b"", action="GetInvoice", clientid=7)) == "status=200 action=getinvoice clientid=7"
+    assert str(FaultRule(message="No", params={"secret": "open", "id": "1"})) == 'message="No" secret=*** id=1'
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"fault": "SLWO"}, 'there is no fault "SLWO"; did you mean slow? The names are invalid-ip, auth-failed, '),
+        ({"fault": "zzz"}, 'there is no fault "zzz"; write one of invalid-ip, auth-failed, missing-permission, '),
+        ({}, "the rule does not say how to fail; write a fault (invalid-ip, auth-failed, "),
+        ({"fault": "bom", "message": "No"}, "message cannot be combined with the fault bom; write only one of the two"),
+        ({"message": "No", "body": b""}, "message cannot be combined with body; write only one of the two"),
+        ({"fault": "bom", "status": 600}, 'status is an HTTP status from 200 to 599, not "600"'),
+        ({"fault": "bom", "headers": {"X A": "1"}}, '"X A": "1" is not an HTTP header'),
+        ({"fault": "bom", "headers": {"X": "\n"}}, '"X": "\\n" is not an HTTP header'),
+        (
+            {"fault": "bom", "headers": {"Content-Length": "1"}},
+            "Content-Length is set by whmcs-mock; use the fault truncated for an incomplete body",
+        ),
+    ],
+    ids=str,
+)
+def test_wrong_rules(wrong: dict[str, Any], sentence: str) -> None:
+    """An invalid rule is refused with a sentence that says what to write."""
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        FaultRule(**wrong)
+
+
 def test_load_access(whmcs_mock: WhmcsMock, tmp_path: Path) -> None:
     """Access rules of a loaded file are applied: a call from another address is refused."""
     (tmp_path / "access.yaml").write_text("access: {addresses: [192.0.2.1]}")
     whmcs_mock.load(tmp_path / "access.yaml")
     assert call(whmcs_mock, clientid=1)["message"] == "Invalid IP 127.0.0.1"
+
+
+def test_load_credentials_and_admins(whmcs_mock: WhmcsMock, tmp_path: Path) -> None:
+    """Loaded credentials, admins, answers and files are added to those of the fixtures; their secrets are hidden."""
+    (tmp_path / "none.yaml").write_text("clients: []")
+    whmcs_mock.load(tmp_path / "none.yaml")
+    assert whmcs_mock.world.store.admins is None  # any admin
+    for name, admin in (("one", 7), ("two", 8)):
+        text = f"credentials: [{{identifier: {name}, secret: {name}-secret}}]\nadmins: [{admin}]\n"
+        (tmp_path / f"{name}.yaml").write_text(f"{text}answers: [{{action: Get{name}, result: {{}}}}]\n")
+        whmcs_mock.load(tmp_path / f"{name}.yaml")
+    store = whmcs_mock.world.store
+    assert [one.name for one in store.credentials] == ["admin", "limited", "known", "one", "two"]
+    assert store.admins == frozenset({7, 8})
+    assert [answer.action for answer in store.answers] == ["Gettwo", "Getone"]
+    assert [os.path.basename(source) for source in store.sources][-2:] == ["one.yaml", "two.yaml"]
+    requests.post(whmcs_mock.url, data={"action": "GetCredits", "note": "two-secret"}, timeout=30)
+    assert whmcs_mock.calls[0].params["note"] == "***"
 
 
 def test_listing(whmcs_mock: WhmcsMock) -> None:

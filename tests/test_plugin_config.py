@@ -503,7 +503,10 @@ def test_cost(pytester: pytest.Pytester) -> None:
     assert result.ret == pytest.ExitCode.OK
     modules = json.loads((pytester.path / "modules.json").read_text())
     ours = {name for name in modules if name.partition(".")[0] == "whmcs_mock"}
-    assert ours == {"whmcs_mock", *(f"whmcs_mock.{name}" for name in ("pytest_plugin", "options", "errors", "terminal"))}
+    assert ours == {
+        "whmcs_mock",
+        *(f"whmcs_mock.{name}" for name in ("pytest_plugin", "options", "errors", "terminal")),
+    }
     assert "yaml" not in modules
 
 

@@ -98,10 +98,10 @@ def parse_seconds(value: Any) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise ValueError(f"seconds is a number from 0 to 999999, not {value!r}") from None
-    if 0 <= number < 1e6:
-        return number
-    raise ValueError(f"seconds is a number from 0 to 999999, not {value}")
+        number = -1.0
+    if not 0 <= number < 1e6:
+        raise ValueError(f"seconds is a number from 0 to 999999, not {value!r}")
+    return number
 
 
 def parse_clientid(text: str) -> int | None:
