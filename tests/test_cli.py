@@ -403,6 +403,30 @@ def test_closed_streams(log: Path, free_port: int) -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("command", ["check", "schema", "call GetCredits clientid=1", "--version"])
+@on_posix
+def test_closed_stdout(command: str) -> None:
+    """An output that cannot be written, since stdout is closed, is exit code 4 and one sentence."""
+    line = ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, *command.split()]
+    done = subprocess.run(line, capture_output=True, text=True, env=environment(), timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (4, "whmcs-mock: cannot write the output: it is closed\n")
+
+
+@on_posix
+@pytest.mark.parametrize("options", ["--log-file PIPE", "--tls-cert PIPE --tls-key PIPE"])
+def test_pipe_without_a_partner(options: str, tmp_path: Path) -> None:
+    """A pipe that nobody else has opened, given as an option, does not keep the command from ending on SIGTERM."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    line = [*COMMAND, "serve", "--port", "0", *options.replace("PIPE", str(pipe)).split()]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as process:
+        assert process.stdout
+        stat = Path(f"/proc/{process.pid}/wchan")
+        eventually(lambda: not stat.exists() or "wait_for_partner" in stat.read_text() or process.poll() is not None)
+        process.terminate()
+        assert process.wait(10) == 0
+
+
 # serve: what it cannot do.
 
 

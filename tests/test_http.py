@@ -21,6 +21,7 @@ from wire import ENDPOINT, FORM, Answer, Connection, is_plain_line, post
 
 from whmcs_mock import MockServer
 from whmcs_mock.reader import IDLE_SECONDS, REQUEST_SECONDS
+from whmcs_mock.request import split_target
 
 BODY = b"action=GetCredits&clientid=9"
 NOT_FOUND = b'{\n    "result": "error",\n    "message": "Client ID Not Found"\n}'
@@ -414,6 +415,12 @@ ACCEPTED = {
         False,  # RFC 9112, 6.1: the framing is faulty, so the connection must be closed
     ),
 }
+
+
+@pytest.mark.parametrize("target", [b"http://h?a=1", b"http://h:80/?a=1", b"/?a=1", b"https://h/?a=1#b?c=2"])
+def test_absolute_target_without_a_path(target: bytes) -> None:
+    """A target that is a whole URL without a path has the path ``/``, and keeps its query."""
+    assert split_target(target) == ("/", b"a=1")
 
 
 @pytest.mark.parametrize(("data", "kept"), ACCEPTED.values(), ids=ACCEPTED)

@@ -162,7 +162,7 @@ def test_check_assertions(whmcs_mock: WhmcsMock, whmcs_mock_server: MockServer) 
 def test_canned_answers(whmcs_mock: WhmcsMock) -> None:
     """Why no canned answer matches is told without the secrets that it wants, and that were sent."""
     post(whmcs_mock, action="GetInvoice", token="other", n="2")
-    assert whmcs_mock.calls[0].why.endswith('token was "***" (expected "***"); n was "2" (expected "1")')
+    assert whmcs_mock.calls[0].why.endswith('token had a different value; n was "2" (expected "1")')
 
 
 @OPEN
@@ -180,6 +180,64 @@ def test_exceptions(whmcs_mock: WhmcsMock) -> None:
         for secret in (form["password"], quote(form["password"], safe=""), repr(form["password"])[1:-1]):
             assert secret not in text
     whmcs_mock.server.handler_errors.clear()
+
+
+@OPEN
+def test_exceptions_of_expectations(whmcs_mock: WhmcsMock, whmcs_mock_server: MockServer) -> None:
+    """What a handler of an expectation raises is told without the secrets of its request, and without library frames."""
+
+    def respond(request: Any) -> Any:
+        raise ValueError(f"{'x' * 1_985}{request.form['password']}")
+
+    whmcs_mock_server.expect_request("/includes/api.php").respond_with_handler(respond)
+    answer = requests.post(whmcs_mock.url, data={"action": "Boom", "password": "Sup3rS3cretPwxy"}, timeout=30)
+    for text in (whmcs_mock.report(), *whmcs_mock.problems(), answer.text):
+        assert "Sup3r" not in text
+    assert "ValueError" in whmcs_mock.report()
+    assert "werkzeug" not in whmcs_mock.report()
+    whmcs_mock_server.handler_errors.clear()
+
+
+@pytest.mark.parametrize("profile", ["documented", "live"])
+@pytest.mark.parametrize("kind", ["json", "xml", "nvp"])
+@pytest.mark.whmcs_mock(fixtures=Ledger(answers=(CannedAnswer("Echo", {"echo": "{{password}}"}),)))
+def test_answers(whmcs_mock: WhmcsMock, profile: Any, kind: str) -> None:
+    """A secret within a recorded answer is hidden, however that answer's format escapes it."""
+    whmcs_mock.profile = profile
+    for secret in ("pass/word/1234", "it's <a> \"& more", "sécret \\ 日本"):
+        post(whmcs_mock, action="Echo", responsetype=kind, password=secret)
+        assert "***" in whmcs_mock.calls[-1].answer
+        for part in ("word", "more", "cret", "u65e5", "日"):
+            assert part not in whmcs_mock.calls[-1].answer.replace("password", "")
+
+
+@pytest.mark.whmcs_mock(fixtures=Ledger(answers=(CannedAnswer("Echo", {"a": "{{notes}}", "b": "{{password}}"}),)))
+def test_secrets_at_the_end_of_what_is_kept(whmcs_mock: WhmcsMock) -> None:
+    """A secret that the end of a truncated value or answer goes through is hidden as a whole."""
+    secret = "SuperSecretPassword"
+    for length in (65_536 - 10, 65_536 - 35):
+        whmcs_mock.clear_calls()
+        post(whmcs_mock, action="Echo", responsetype="nvp", password=secret, notes="x" * length + secret)
+        (call,) = whmcs_mock.calls
+        assert "Super" not in call.params["notes"] + call.answer
+        assert len(call.answer) <= 65_536
+    post(whmcs_mock, action="Echo", password=secret, notes="y" * 70_000)
+    assert whmcs_mock.calls[-1].params["notes"] == "y" * 65_536 + "... (70000 characters)"
+
+
+def test_expected_values(whmcs_mock: WhmcsMock) -> None:
+    """Neither a failed assertion nor an unused fault shows a known secret, wherever the test wrote it."""
+    post(whmcs_mock, action="GetCredits", note="other")
+    for params in ({"note": KNOWN}, {"secret": KNOWN}, {"clientid": 1, "note": KNOWN}):
+        with pytest.raises(AssertionError) as caught:
+            whmcs_mock.assert_called("GetCredits", **params)
+        assert KNOWN not in str(caught.value)
+    with pytest.raises(AssertionError) as caught:
+        whmcs_mock.assert_called(KNOWN)
+    assert KNOWN not in str(caught.value)
+    whmcs_mock.fail_next(message=f"x {KNOWN}", action="GetNothing")
+    assert not any(KNOWN in problem for problem in whmcs_mock.problems())
+    whmcs_mock.reset()
 
 
 def test_reprs(whmcs_mock: WhmcsMock) -> None:

@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -484,6 +485,44 @@ def test_wait(path: str, result: bool, server: MockServer) -> None:
     client.join()
     assert waiting.result is result
     assert waiting.elapsed_time < 5
+
+
+def test_expected_call_is_recorded_at_arrival(server: MockServer) -> None:
+    """A call that an expectation answers is recorded when it arrives, while its handler still runs."""
+    ready = threading.Event()
+    server.expect_request("/includes/api.php").respond_with_handler(lambda _: Response(str(ready.wait(30))))
+    client = threading.Thread(target=requests.get, args=(server.url,), kwargs={"timeout": 30})
+    client.start()
+    try:
+        until = time.monotonic() + 10
+        while not (calls := server.world.journal.calls()) and time.monotonic() < until:
+            time.sleep(0.01)
+        assert [call.status for call in calls] == [0]
+    finally:
+        ready.set()
+        client.join()
+    assert calls[0].status == 200
+
+
+def test_late_request_is_not_unexpected(server: MockServer) -> None:
+    """A request to the world of an earlier test does not fail check_assertions() of the current one."""
+    server.app.worlds.begin("1-earlier", server.ledger, "documented")
+    server.app.worlds.end("1-earlier", "test_earlier")
+    server.app.worlds.begin("2-current", server.ledger, "documented")
+    assert requests.get(f"{server.base_url}/world/1-earlier/hook", timeout=10).status_code == 404
+    server.check_assertions()
+    requests.get(f"{server.base_url}/world/2-current/hook", timeout=10)
+    with pytest.raises(AssertionError, match="2-current/hook"):
+        server.check_assertions()
+
+
+@pytest.mark.parametrize("status", [0, 99, 100, 600])
+def test_status_that_cannot_be_sent(status: int, server: MockServer) -> None:
+    """A status of a handler that is no final HTTP status gives a 500 that says so, in the journal as well."""
+    server.expect_request("/includes/api.php").respond_with_data("a", status=status)
+    answer = requests.get(server.url, timeout=10)
+    assert (answer.status_code, "a status is a number from 200 to 599" in answer.text) == (500, True)
+    assert [call.status for call in server.world.journal.calls()] == [500]
 
 
 def test_handler_error(server: MockServer) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -111,6 +113,36 @@ def test_left_by_the_last_test(pytester: pytest.Pytester) -> None:
     """)
     result = run(pytester, "--whmcs-mock-strict")
     assert "::test_last left code running that made this call: Late" in shown(result)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_many_late_calls(pytester: pytest.Pytester) -> None:
+    """The first 100 late calls of each test are listed and the others counted, so that no test goes unnamed."""
+    pytester.makepyfile("""
+        import pytest
+        from plugin_runs import ask
+
+        urls = {}
+
+
+        @pytest.mark.whmcs_mock(strict=True)
+        def test_one(whmcs_mock):
+            urls["one"] = whmcs_mock.url
+
+
+        def test_two(whmcs_mock):
+            urls["two"] = whmcs_mock.url
+
+
+        def test_three():
+            ask(urls["one"], "LateOne")
+            for number in range(1_100):
+                ask(urls["two"], f"Late{number}")
+    """)
+    result = run(pytester)
+    late = shown(result).partition(SUMMARY)[2]
+    assert "::test_one left code running that made this call: LateOne" in late
+    assert "::test_two left code running that made 1000 more calls" in late
     assert result.ret == pytest.ExitCode.TESTS_FAILED
 
 
@@ -295,6 +327,8 @@ def test_worlds_of_jobs(serve: Serve) -> None:
         ("%C3%A4", False),
         ("a%0A", False),
         ("a~b", False),
+        ("a%2Fb", False),
+        ("a%2fb", False),
     ],
 )
 def test_names(serve: Serve, name: str, *, exists: bool) -> None:
@@ -304,10 +338,9 @@ def test_names(serve: Serve, name: str, *, exists: bool) -> None:
     assert exists or (is_plain_line(answer) and b"1 to 64" in answer.body)
 
 
-@pytest.mark.parametrize("slash", ["/", "%2F"])
-def test_name_with_a_slash(serve: Serve, slash: str) -> None:
+def test_name_with_a_slash(serve: Serve) -> None:
     """The control API of a world whose name has a slash does not exist; the 404 names the world that was meant."""
-    answer = get(serve(), {}, path=f"/world/feature{slash}x/_mock/health")
+    answer = get(serve(), {}, path="/world/feature/x/_mock/health")
     assert answer.status == 404
     assert b"the control API of the world feature is at /world/feature/_mock/" in answer.body
 
@@ -315,6 +348,23 @@ def test_name_with_a_slash(serve: Serve, slash: str) -> None:
 def test_a_whmcs_below_world(serve: Serve) -> None:
     """A WHMCS installed in a folder named world is not taken for a world."""
     assert get(serve(), {"action": "GetCredits", "clientid": 1}, path=f"/world{ENDPOINT}").status == 200
+
+
+def test_waiting_in_a_dropped_world(serve: Serve) -> None:
+    """A wait for a call in a world that is dropped ends with a 503 that says so."""
+    server = serve()
+    found: list[requests.Response] = []
+    url = f"{server.base_url}/world/first/_mock/calls?wait=60&action=Late"
+    waiting = threading.Thread(target=lambda: found.append(requests.get(url, timeout=90)))
+    waiting.start()
+    journal = server.app.worlds["first"].journal
+    while not journal._waiting:
+        time.sleep(0.01)
+    for number in range(1_000):
+        assert server.app.worlds[str(number)].name
+    waiting.join(30)
+    assert found[0].status_code == 503
+    assert "this world was dropped" in found[0].json()["error"]
 
 
 def test_newest_worlds_are_kept(serve: Serve) -> None:

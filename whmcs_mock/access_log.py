@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -63,11 +64,16 @@ class AccessLog:
                 texts.append(f"({self._dropped} lines were dropped, since the reader was too slow)")
                 self._dropped = 0
             try:
-                data = b"".join(map(_encode, texts))
-                while data:
-                    data = data[os.write(self._descriptor, data) :]
+                self._write(b"".join(map(_encode, texts)))
             except OSError:  # the log is closed: answering calls matters more
                 return
+
+    def _write(self, data: bytes) -> None:
+        while data:
+            try:
+                data = data[os.write(self._descriptor, data) :]
+            except BlockingIOError:  # a pipe that its reader has made non-blocking is full
+                time.sleep(_PAUSE)
 
 
 def _text(line: Callable[[], str]) -> str:

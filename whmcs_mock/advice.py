@@ -30,7 +30,7 @@ def advise(call: Call, path: str, page: Page | None) -> Iterator[str]:
     if call.unread == UNTYPED:
         yield f"the body has no Content-Type, so WHMCS does not read it; send a form ({FORM})"
     elif call.unread:
-        yield f"the body is {quote(call.unread)[1:-1]}, which WHMCS does not read; send a form ({FORM})"
+        yield f"the body is {quote(call.unread)[1:-1]}, which WHMCS does not read; send a form ({FORM}) with POST"
     if not params.get("responsetype"):
         yield "no responsetype was sent, for which a real WHMCS may answer NVP; send responsetype=json"
     elif params["responsetype"].lower() not in CONTENT_TYPES:

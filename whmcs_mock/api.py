@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from whmcs_mock.errors import ApiError, nearest, quote
 from whmcs_mock.ledger import CannedAnswer, Client, Credentials, format_address, parse_clientid, parse_date
-from whmcs_mock.redaction import REDACTED, is_secret
+from whmcs_mock.redaction import is_secret
 from whmcs_mock.response import Answer
 from whmcs_mock.store import Store
 
@@ -268,15 +268,17 @@ def _why_unknown(params: Params, store: Store, actions: Iterable[str]) -> str:
 
 def _differences(canned: CannedAnswer, params: Params) -> list[str]:
     return [
-        f"{name} was {quote(_shown(name, params[name])) if name in params else 'not sent'}"
-        f" (expected {quote(_shown(name, text))})"
+        describe_difference(name, params.get(name), text)
         for name, text in canned.params.items()
         if params.get(name) != text
     ]
 
 
-def _shown(name: str, value: str) -> str:
-    return REDACTED if is_secret(name) else value
+def describe_difference(name: str, sent: str | None, expected: str) -> str:
+    """Return in words how a parameter differs from the expected one, without the value of a secret."""
+    if is_secret(name):
+        return f"{name} was not sent" if sent is None else f"{name} had a different value"
+    return f"{name} was {'not sent' if sent is None else quote(sent)} (expected {quote(expected)})"
 
 
 def _sources(store: Store) -> str:

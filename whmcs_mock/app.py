@@ -132,17 +132,20 @@ class App:
             server=environ.get("SERVER_NAME") or "",
         )
 
-    def record_expected(self, world: World, request: Request, path: str, response: Response) -> None:
-        """Record a request that an expectation of pytest-httpserver answers."""
+    def respond_expected(self, world: World, request: Request, path: str, answer: Callable[[], Response]) -> Response:
+        """Record a request that an expectation of pytest-httpserver answers, and return its answer."""
         with contextlib.suppress(HTTPError):  # not a request to the API
             request.read_params()
-        self._finish(world, self._record(world, request, path), response)
+        call = self._record(world, request, path)
+        response = answer()
+        self._finish(world, call, response)
+        return response
 
     def _record(self, world: World, request: Request, path: str) -> Call:
         call = Call(request, world.store, path)
         world.journal.add(call)
-        if path is not request.path and (test := self.worlds.ended.get(world.name)):
-            self.worlds.late.append((test, call))
+        if path is not request.path:
+            self.worlds.record_late(world.name, call)
         return call
 
     def _finish(self, world: World, call: Call, response: Response) -> None:

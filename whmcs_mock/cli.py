@@ -54,15 +54,19 @@ def serve(**options: Any) -> None:
     try:
         service = Service(lambda: _loaded(options["paths"]), Options(**options))
         gc.freeze()
-    except ListenError as error:
+    except (ListenError, RuntimeError) as error:  # RuntimeError: no thread can be started
         leave(EXIT_LISTEN, str(error))
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         leave(EXIT_USAGE, _unusable(options, error))
     finally:
         gc.enable()
-    with service.running() as ready:
-        say(ready)
-        service.wait()
+    try:
+        with service.running() as ready:
+            if sys.stdout:
+                say(ready)
+            service.wait()
+    except RuntimeError as error:  # no thread can be started
+        leave(EXIT_LISTEN, f"cannot serve: {error}")
 
 
 def _import_without_ssl() -> None:
@@ -152,9 +156,9 @@ def call(action: str | None, params: Sequence[str], fixtures: Sequence[str], pro
     response = app.respond(Request("POST", ENDPOINT, headers={"content-type": FORM}, body=body, address="127.0.0.1"))
     if response.finish:
         response.finish(True)
-    if sys.stdout:
-        sys.stdout.buffer.write(response.body + b"\n")
-        sys.stdout.flush()  # before the reason, in case both go to the same place
+    say("", end="")  # raises if stdout is closed
+    sys.stdout.buffer.write(response.body + b"\n")
+    sys.stdout.flush()  # before the reason, in case both go to the same place
     [made] = app.worlds[""].journal.calls()
     for line in (f"why: {made.why}", *(f"advice: {advice}" for advice in made.advice)):
         say(line, err=True)

@@ -193,7 +193,7 @@ def _get_calls(_app: App, world: World, request: Request, _rest: str) -> Respons
 
     if wait and world.journal.wait_for(wanted, wait) is None:
         if world.journal.stopping:
-            raise _RefusedError("whmcs-mock is stopping", 503)
+            raise _RefusedError("whmcs-mock is stopping, or this world was dropped", 503)
         action = _hide(world, action)
         query = {_hide(world, name): v if is_secret(name) else _hide(world, v) for name, v in query.items()}
         sent = (f"{name}={REDACTED if is_secret(name) else value}" for name, value in query.items())

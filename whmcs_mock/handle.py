@@ -27,7 +27,7 @@ from whmcs_mock.ledger import (
     parse_seconds,
     parse_status,
 )
-from whmcs_mock.redaction import REDACTED, is_secret
+from whmcs_mock.redaction import REDACTED, is_secret, redactor, secrets_of
 from whmcs_mock.report import explain_proxy, format_error, matches, nearest_miss, report
 from whmcs_mock.request import ENDPOINT
 
@@ -167,7 +167,7 @@ class WhmcsMock:
         Raises:
             ValueError: An id is taken, or a value is invalid.
         """
-        log, store = list(credits), self.world.store
+        log, store = [credits] if isinstance(credits, (str, Mapping)) else list(credits), self.world.store
         taken = [c.id if isinstance(c, Credit) else parse_id(str(c["id"])) for c in log if "id" in _keys(c)]
         free = itertools.count(max([store.next_credit_id - 1, *taken]) + 1)
         usual = {"date": datetime.date.today(), "description": ""}
@@ -326,6 +326,8 @@ class WhmcsMock:
         def new(call: Call) -> bool:
             return matches(call, action, params) and not any(call is given for given in self._given)
 
+        if not isinstance(timeout, (int, float)):
+            raise TypeError(f"timeout= is a number of seconds, not {timeout!r}")
         call = self.world.journal.wait_for(new, timeout)
         if call is None:
             self._fail(f"was not called within {timeout:g} s", action, params)
@@ -340,7 +342,8 @@ class WhmcsMock:
         message = f"{wanted} {what}.\n{self.report()}"
         if calls and "not" in what and not any(matches(call, action, params) for call in calls):
             message += "\n" + nearest_miss(calls, action, params)
-        self.told = AssertionError(message)
+        sent = (secrets_of(call.raw) for call in calls)
+        self.told = AssertionError(redactor(self.world.store.secrets, *sent, named=False)(message))
         raise self.told
 
     # Explain.
@@ -369,6 +372,7 @@ class WhmcsMock:
         """Return what a test should not leave behind: unused faults, and exceptions in actions."""
         unused = self.world.faults.unused()
         problems = [f"fail_next: no call matched {', '.join(unused)}"] if unused else []
+        problems = list(map(redactor(self.world.store.secrets, named=False), problems))
         return problems + [format_error(error, self.world) for error in self.server.handler_errors]
 
 
@@ -382,8 +386,10 @@ def _rules(names: str | Sequence[str], times: int | None, given: dict[str, Any])
     texts = (*each, given["message"])
     if not all(isinstance(text, str) for text in texts) or not isinstance(body, (str, bytes, type(None))):
         raise ValueError("a fault and message= must be text; body= must be text or bytes")
-    if not each or (times is not None and not (type(times) is int and times >= 1)):
-        raise ValueError(f"fail_next takes at least one fault, and times= is a positive integer or None, not {times!r}")
+    if not each:
+        raise ValueError("the list of faults is empty; write at least one, such as maintenance")
+    if times is not None and not (type(times) is int and times >= 1):
+        raise ValueError(f"times= is a positive integer or None, not {times!r}")
     if not all(isinstance(given[name], (Mapping, type(None))) for name in ("params", "headers")):
         raise ValueError('params= and headers= are mappings, such as {"Retry-After": "3"}')
     parse: dict[str, Callable[[Any], object]] = {
@@ -419,6 +425,8 @@ def _keys(credit: Credit | Mapping[str, Any]) -> Iterable[str]:
     """Return the fields of a credit; raise ``ValueError`` if it is not a valid credit."""
     if isinstance(credit, Credit):
         return _CREDIT
+    if not isinstance(credit, Mapping):
+        raise ValueError(f'a credit is a Credit, or a mapping such as {{"amount": "10.00"}}, not {credit!r}')  # noqa: TRY004  # like all others here
     if unknown := [name for name in credit if name not in _CREDIT]:
         raise ValueError(f"a credit has no {unknown[0]}; its fields are {', '.join(_CREDIT)}")
     if "amount" not in credit:

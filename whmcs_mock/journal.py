@@ -21,17 +21,27 @@ if TYPE_CHECKING:
     from whmcs_mock.response import Response
     from whmcs_mock.store import Store
 
-ANSWER_BYTES = 64 * 1024  # kept of each answer
-_VALUE = 64 * 1024  # characters kept of each parameter
+ANSWER_BYTES = 64 * 1024  # shown of each answer
+_VALUE = 64 * 1024  # characters shown of each parameter
+_MARGIN = 8 * 1024  # kept beyond these, so that a secret across the end is found as a whole
 _OVERHEAD, _PARAM = 600, 200  # bytes that a call and each of its parameters take in addition to their texts
 _SHOWN = 50  # parameters in the line of a call
+_DOTS = "... ("
 
 _numbers = itertools.count(1)
 
 
 def cut(text: str) -> str:
     """Return a value as the journal keeps it: truncated if long, with its length."""
-    return text if len(text) <= _VALUE else f"{text[:_VALUE]}... ({len(text)} characters)"
+    return text if len(text) <= _VALUE else f"{text[: _VALUE + _MARGIN]}{_DOTS}{len(text)} characters)"
+
+
+def _show(text: str, redact: Callable[[str], str]) -> str:
+    """Return a kept value without secrets, truncated if long."""
+    if len(text) <= _VALUE:
+        return redact(text)
+    kept, _, length = text.rpartition(_DOTS)
+    return redact(kept)[:_VALUE] + _DOTS + length
 
 
 class Call:
@@ -92,7 +102,7 @@ class Call:
         status, kind, why = (response.status, response.kind, response.why) if sent else (0, "", "")
         result = answer.text("result") or ("success" if answer.client else "")
         texts = (result, answer.text("message")) if sent else ("", "")
-        body = response.body[:ANSWER_BYTES] if sent and response.has_body else b""
+        body = response.body[: ANSWER_BYTES + _MARGIN] if sent and response.has_body else b""
         self._notes, self.flat = answer.notes, response.flat and b"[0]" in body
         self._held = "" if sent else "client left"
         self.size += len(body) - (len(self._sent[5]) if self._sent else 0)
@@ -119,7 +129,7 @@ class Call:
     @property
     def action(self) -> str:
         """Return the action as it was sent; empty if there was none."""
-        return self._redact(self.raw.get("action", ""))
+        return _show(self.raw.get("action", ""), self._redact)
 
     @property
     def clientid(self) -> str | None:
@@ -134,7 +144,7 @@ class Call:
     def _shown(self, redact: Callable[[str], str]) -> Iterator[tuple[str, str]]:
         names = redactor(self._secrets)  # names are not hidden, even if a secret value equals one
         for name, value in self.raw.items():
-            yield names(name), REDACTED if value and is_secret(name) else redact(value)
+            yield _show(name, names), REDACTED if value and is_secret(name) else _show(value, redact)
 
     @property
     def method(self) -> str:
@@ -179,7 +189,7 @@ class Call:
     @property
     def answer(self) -> str:
         """Return the body that was sent, truncated at 64 KiB."""
-        return self._redact(self._sent[5].decode("utf-8", "replace")) if self._sent else ""
+        return self._redact(self._sent[5].decode("utf-8", "replace"))[:ANSWER_BYTES] if self._sent else ""
 
     @property
     def duration(self) -> float:
@@ -194,7 +204,7 @@ class Call:
 
     def __str__(self) -> str:
         redact = self._redact
-        asked = redact(self.raw.get("action", "")) or f"{self.method} {self.path}"
+        asked = self.action or f"{self.method} {self.path}"
         shown = [(name, value) for name, value in islice(self._shown(redact), _SHOWN + 1) if name != "action"]
         sent = " ".join(f"{_short(name)}={_short(value)}" for name, value in shown)
         sent += f" ... ({len(self.raw)} parameters)" if len(self.raw) > _SHOWN + 1 else ""

@@ -20,12 +20,12 @@ from whmcs_mock.options import Option, integer
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterator
 
     from whmcs_mock.handle import WhmcsMock
-    from whmcs_mock.journal import Call
     from whmcs_mock.ledger import Ledger
     from whmcs_mock.server import MockServer
+    from whmcs_mock.world import Worlds
 
 _MARK_ARGUMENTS = ("fixtures", "profile", "strict")
 _PROFILES = ("documented", "live")  # as in ledger, which is not imported here
@@ -125,9 +125,9 @@ class _Session:
         self.numbers = itertools.count(1)
         self.ledgers: dict[Any, Ledger] = {}  # by path and modification time
         self.ca_path: Path | None = None
-        self.calls: Iterable[tuple[str, Call]] = ()  # to worlds of tests that had ended, with those tests
+        self.worlds: Worlds | None = None  # once the server runs
         self.strict: set[str] = set()  # the tests that were strict
-        self.late: list[tuple[str, str, bool]] = []  # a test, its late call, whether the test was strict
+        self.late: list[tuple[str, str, bool]] = []  # a test, its late calls in words, whether the test was strict
 
     def ledger(self, given: Any, folder: Path | None = None) -> Ledger:
         """Load the configured, overridden or marked fixtures; a marker's paths are relative to ``folder``."""
@@ -190,7 +190,10 @@ class _Session:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Collect the calls from tests that had ended; fail the session if one of these was strict."""
-        self.late += [(test, str(call), test in self.strict) for test, call in self.calls]
+        if worlds := self.worlds:
+            found = [(test, f"made this call: {call}") for test, calls in worlds.late.items() for call in calls]
+            found += [(test, f"made {more} more calls") for test, more in worlds.unlisted.items()]
+            self.late += [(test, what, test in self.strict) for test, what in found]
         if hasattr(self.config, "workeroutput"):
             self.config.workeroutput["whmcs_mock_late"] = self.late
         elif any(strict for _, _, strict in self.late) and session.exitstatus == pytest.ExitCode.OK:
@@ -200,14 +203,14 @@ class _Session:
     def pytest_testnodedown(self, node: Any) -> None:
         """Collect the late calls of a pytest-xdist worker."""
         late = getattr(node, "workeroutput", {}).get("whmcs_mock_late", ())
-        self.late += [(test, call, strict) for test, call, strict in late]
+        self.late += [(test, what, strict) for test, what, strict in late]
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """List the calls from tests that had ended, with those tests."""
         if self.late:
             terminalreporter.section(_LATE_SECTION)
-        for (test, call, _), times in Counter(self.late).items():
-            line = f"{test} left code running that made this call: {call}"
+        for (test, what, _), times in Counter(self.late).items():
+            line = f"{test} left code running that {what}"
             terminalreporter.line(line + (f" ({times} times)" if times > 1 else ""))
 
 
@@ -254,7 +257,7 @@ def whmcs_mock_server(
         server.start()
     except ListenError as error:
         _fail(f"whmcs-mock: {error}; see --whmcs-mock-host and --whmcs-mock-port (0 takes a free port)")
-    session.calls = server.app.worlds.late
+    session.worlds = server.app.worlds
     yield server
     server.stop()
 

@@ -130,23 +130,23 @@ class Reader:
     def _read_head(self) -> bytes | None:
         """Return everything up to the first empty line, whose line end may be invalid; llhttp checks that."""
         self._begun, self._until = False, time.monotonic() + self._limits.idle_seconds
-        start = sought = 0
+        sought = 0
         while True:
-            if self._data:
-                start = _EMPTY_LINES.match(self._data).end()  # type: ignore[union-attr]  # it always matches
-                if self._data[start : start + 1] == b"\x16":
-                    raise HTTPError(400, NOT_TLS, close=True)
-                end = _HEAD_END.search(self._data, max(start, sought - 3))
-                if end or len(self._data) - start > MAX_HEAD:
-                    break
-                sought = len(self._data)
-            if not self._receive(begun=sought > start):
-                if sought == start:
+            if empty := self._data.startswith(b"\r\n") and _EMPTY_LINES.match(self._data):
+                self._data = self._data[empty.end() :]
+            if self._data.startswith(b"\x16"):
+                raise HTTPError(400, NOT_TLS, close=True)
+            end = _HEAD_END.search(self._data, max(0, sought - 3))
+            if end or len(self._data) > MAX_HEAD:
+                break
+            sought = len(self._data)
+            if not self._receive(begun=sought > 0):
+                if not sought:
                     return None
                 raise HTTPError(400, "Bad request: the request is incomplete", close=True)
         cut = end.end() if end else len(self._data)
-        if cut - start > MAX_HEAD:
-            if self._data.find(b"\n", start, start + MAX_HEAD) < 0:
+        if cut > MAX_HEAD:
+            if self._data.find(b"\n", 0, MAX_HEAD) < 0:
                 raise HTTPError(
                     414, f"URI too long: the request line and headers may have at most {MAX_HEAD} bytes", close=True
                 )
@@ -155,7 +155,7 @@ class Reader:
                 f"Request header fields too large: the request line and headers may have at most {MAX_HEAD} bytes",
                 close=True,
             )
-        head, self._data = self._data[start:cut], self._data[cut:]
+        head, self._data = self._data[:cut], self._data[cut:]
         return head
 
     def _feed(self, data: bytes) -> None:

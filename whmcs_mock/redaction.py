@@ -37,13 +37,18 @@ def secrets_of(params: Mapping[str, str]) -> frozenset[str]:
     return frozenset(params[name] for name in names if params[name] not in names)
 
 
-def redactor(*secrets: Collection[str]) -> Callable[[str], str]:
-    """Return a function that hides secrets in a text, in linear time."""
-    return _compile(frozenset().union(*secrets))
+def redactor(*secrets: Collection[str], named: bool = True) -> Callable[[str], str]:
+    """Return a function that hides secrets in a text, in linear time.
+
+    Args:
+        secrets: The known secrets.
+        named: Whether to hide what follows a secret's name as well, up to the end of the line.
+    """
+    return _compile(frozenset().union(*secrets), named)
 
 
 @lru_cache(maxsize=16)
-def _compile(secrets: frozenset[str]) -> Callable[[str], str]:
+def _compile(secrets: frozenset[str], named: bool) -> Callable[[str], str]:  # noqa: FBT001  # by position, for the cache
     sought = (secret for secret in secrets if len(secret) >= SHORTEST and secret.lower() not in _WORDS)
     spellings = {spelling for secret in sought for spelling in _spell(secret)}
     longest_first = sorted(spellings, key=len, reverse=True)
@@ -51,18 +56,22 @@ def _compile(secrets: frozenset[str]) -> Callable[[str], str]:
     def redact(text: str) -> str:
         for secret in longest_first:  # replace() is linear, unlike an alternation in a regular expression
             text = text.replace(secret, REDACTED)
-        pairs = "=" in text or ":" in text or "%3" in text
+        pairs = named and ("=" in text or ":" in text or "%3" in text)
         return re.sub(_SECRET_PAIR, lambda found: found[1] + REDACTED, text, flags=re.IGNORECASE) if pairs else text
 
     return redact
 
 
 def _spell(secret: str) -> set[str]:
-    """Return the spellings of a secret in texts: plain, URL-encoded, in a repr, in JSON, in upper-case hex."""
+    """Return the spellings of a secret in texts: plain, URL-encoded, in a repr, in JSON, in XML, in upper-case hex."""
     if len(secret) > _SPELT:
         return {secret}
     encoded = secret.encode("utf-8", "surrogatepass")
     urls = {quote_plus(encoded), *(quote(encoded, safe) for safe in ("", "/", "!'()*~"))}
     lower = {re.sub("%..", lambda found: found[0].lower(), url) for url in urls}
-    spellings = {secret, *urls, *lower, repr(secret)[1:-1], json.dumps(secret)[1:-1]}
+    plain = json.dumps(secret)[1:-1]
+    documented = plain.replace("/", "\\/")  # as PHP writes JSON; below with the options of the profile live
+    live = re.sub("[<>&']", lambda found: f"\\u{ord(found[0]):04X}", plain.replace('\\"', "\\u0022"))
+    xml = secret.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    spellings = {secret, *urls, *lower, repr(secret)[1:-1], plain, documented, live, xml}
     return spellings | ({secret.upper()} if re.fullmatch("[0-9a-f]{32}", secret) else set())

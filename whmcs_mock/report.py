@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from whmcs_mock.api import describe_difference
 from whmcs_mock.errors import quote
 from whmcs_mock.journal import Call, cut
 from whmcs_mock.ledger import parse_clientid
-from whmcs_mock.redaction import REDACTED, is_secret, redactor
+from whmcs_mock.redaction import redactor
 
 if TYPE_CHECKING:
     from whmcs_mock.world import World
 
 _SHOWN = 50  # calls in a report
 _LONGEST = 2_000  # characters of an exception
+_OURS = ("whmcs_mock", "pytest_httpserver", "werkzeug")  # whose frames are not shown
 _FLAT = "the JSON has flat bracket keys, as documented; code that reads credits.credit needs the profile live"
 
 
@@ -81,8 +84,7 @@ def differences(call: Call, params: Mapping[str, object]) -> list[str]:
             same = parse_clientid(sent) is not None and parse_clientid(sent) == parse_clientid(wanted)
         if not same:
             shown = shown or call.params
-            was = "not sent" if sent is None else quote(shown.get(name, ""))
-            different.append(f"{name} was {was} (expected {quote(REDACTED if is_secret(name) else wanted)})")
+            different.append(describe_difference(name, None if sent is None else shown.get(name, ""), wanted))
     return different
 
 
@@ -105,8 +107,9 @@ def format_error(error: BaseException, world: World) -> str:
     """Return a text of an exception in a user's function, with only the user's own frames and secrets redacted."""
     import traceback
 
-    here = os.path.dirname(__file__)
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(here)]
-    places = "".join(traceback.format_list(frames)).rstrip()
-    text = f"an exception in the server: {repr(error)[:_LONGEST]}" + (f"\n{places}" if places else "")
-    return redactor(world.store.secrets)(text)
+    modules = [sys.modules[name] for name in _OURS if name in sys.modules]
+    folders = tuple(os.path.dirname(str(module.__file__)) + os.sep for module in modules)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(folders)]
+    redact = redactor(world.store.secrets)
+    places = redact("".join(traceback.format_list(frames)).rstrip())
+    return f"an exception in the server: {redact(repr(error))[:_LONGEST]}" + (f"\n{places}" if places else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
@@ -80,9 +81,10 @@ class Request:
         if self.method not in ("GET", "POST", "HEAD"):
             raise HTTPError(405, f"Method not allowed: the WHMCS API supports only {METHODS}", ("Allow", METHODS))
         self.query = self.params = _form(self.query_string) if self.query_string else {}
-        if self.body:
-            sent = self._read_body() if self.method == "POST" else {}
-            self.params = {**self.query, **sent}
+        if self.body and self.method == "POST":
+            self.params = {**self.query, **self._read_body()}
+        elif self.body:
+            self.unread = f"that of a {self.method} request"
 
     def _read_body(self) -> Mapping[str, str]:
         content_type = self.headers.get("content-type", "")
@@ -107,8 +109,10 @@ class Request:
 def split_target(target: bytes) -> tuple[str, bytes]:
     """Return the decoded path and the query string of a request's target, which may be a whole URL."""
     if target[:1] != b"/" and b"://" in target[:9]:
-        target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
+        authority = re.search(rb"://[^/?#]*", target)
+        target = target[authority.end() :] if authority else target
     path, _, query = target.partition(b"#")[0].partition(b"?")
+    path = re.sub(b"%(?=2[fF])", b"%25", path or b"/")  # an encoded slash separates nothing
     return unquote_to_bytes(path).decode("utf-8", "replace"), query
 
 

@@ -73,11 +73,12 @@ class Service:
         self._colours = self._terminal and options.log_file is None and not os.environ.get("NO_COLOR")
         _block(_RELOAD)
         ledger = load()
-        for number in _SIGNALS:
-            signal.signal(number, lambda number, _frame: self._came.append(number))
-        _block(*_SIGNALS)  # also in the threads that start below, so that no signal is lost or disturbs the shutdown
         with ExitStack() as stack:
-            self._log = AccessLog(self._descriptor(stack))
+            descriptor, tls, facts = self._descriptor(stack), *self._tls(stack)  # these may wait for a pipe
+            for number in _SIGNALS:
+                signal.signal(number, lambda number, _frame: self._came.append(number))
+            _block(*_SIGNALS)  # also in the threads that start below, so that no signal is lost or disturbs the end
+            self._log = AccessLog(descriptor)
             self.app = App(
                 ledger,
                 options.profile,
@@ -96,8 +97,9 @@ class Service:
                 on_error=self._fail,
                 request_seconds=options.request_timeout,
                 idle_seconds=options.idle_timeout,
+                tls=tls,
             )
-            self.listener.tls = self._tls(stack)
+            self.app.facts.update(facts)
             self._stack = stack.pop_all()
 
     @property
@@ -183,10 +185,11 @@ class Service:
 
     # TLS.
 
-    def _tls(self, stack: ExitStack) -> ssl.SSLContext | None:
+    def _tls(self, stack: ExitStack) -> tuple[ssl.SSLContext | None, dict[str, str]]:
+        """Return the context, and where the certificate authority is that clients must trust."""
         options = self.options
         if not (options.tls or options.tls_cert):
-            return None
+            return None, {}
         import ssl
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -194,7 +197,7 @@ class Service:
             for path in (options.tls_cert, options.tls_key):
                 open(path, "rb").close()  # its error names the file, unlike the one below
             context.load_cert_chain(options.tls_cert, options.tls_key, password="")  # does not prompt for one
-            return context
+            return context, {}
         import tempfile
 
         import trustme
@@ -202,9 +205,9 @@ class Service:
         authority = trustme.CA()
         authority.issue_cert(*dict.fromkeys(("localhost", "127.0.0.1", "::1", options.host))).configure_cert(context)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="whmcs-mock-"))
-        self.app.facts["ca"] = os.path.join(folder, "ca.pem")
-        authority.cert_pem.write_to_path(self.app.facts["ca"])
-        return context
+        path = os.path.join(folder, "ca.pem")
+        authority.cert_pem.write_to_path(path)
+        return context, {"ca": path}
 
 
 def _block(*numbers: Any) -> None:

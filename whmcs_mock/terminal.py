@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -20,10 +21,12 @@ _PAUSE = 0.1  # seconds between two updates
 
 
 def say(text: str, *, err: bool = False, end: str = "\n") -> None:
-    """Write a text to stdout or stderr, unless the stream is closed."""
+    """Write a text to stdout or stderr; raise ``OSError`` if stdout is closed."""
     if stream := sys.stderr if err else sys.stdout:
         stream.write(f"{text}{end}")
         stream.flush()
+    elif not err:
+        raise OSError(errno.EBADF, "it is closed")
 
 
 def leave(code: int, message: str, prefix: str = "whmcs-mock: ") -> NoReturn:
@@ -60,7 +63,8 @@ def written() -> Iterator[None]:
     except OSError as error:
         if error.filename is not None:
             raise
-        _discard(sys.stdout)
+        if sys.stdout:
+            _discard(sys.stdout)
         leave(EXIT_OUTPUT, f"cannot write the output: {error.strerror}")
 
 

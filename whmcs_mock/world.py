@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 
 from whmcs_mock.api import Action, ActionT
@@ -18,6 +18,7 @@ from whmcs_mock.store import Store
 
 _PATH = r"(?s)/+world/(?!includes/api\.php$)([^/]*)(/.*)?"
 _NAME = r"[A-Za-z0-9._-]{1,64}"
+_LATE = 100  # late calls of a test that are kept
 
 
 class World:
@@ -90,7 +91,8 @@ class Worlds:
         self.profile: Profile = parse_profile(profile)
         self.current = ""  # the name of the world that paths without one lead to
         self.ended: dict[str, str] = {}  # worlds whose test has ended, with that test
-        self.late: deque[tuple[str, Call]] = deque(maxlen=1000)  # calls to such a world by its path
+        self.late: dict[str, list[Call]] = {}  # by test: the first calls to such a world by its path
+        self.unlisted: Counter[str] = Counter()  # by test: how many more there were
         self._limit = limit
         self._lock, self._posting = threading.RLock(), threading.Lock()
         self._worlds: OrderedDict[str, World] = OrderedDict({"": World(ledger, self.profile)})
@@ -128,6 +130,7 @@ class Worlds:
         elif len(self._worlds) - 1 > self._limit:
             oldest = next((name for name in self._worlds if name not in ("", self.current, world.name)), None)
             if oldest is not None:
+                self._worlds[oldest].journal.stop_waiting()
                 self._worlds.pop(oldest).faults.released.set()
         return world
 
@@ -164,6 +167,16 @@ class Worlds:
         self.ended[name] = test
         self.current = ""
         self[name].faults.released.set()
+
+    def record_late(self, name: str, call: Call) -> None:
+        """Keep a call to a world by its path, if the test of that world has ended."""
+        if test := self.ended.get(name):
+            with self._lock:
+                calls = self.late.setdefault(test, [])
+                if len(calls) < _LATE:
+                    calls.append(call)
+                else:
+                    self.unlisted[test] += 1
 
     def add(self, world: World, data: bytes, *, reset: bool = False) -> World:
         """Add a posted fixture file to a world, or to a new one in its place.

@@ -85,7 +85,7 @@ def _head(response: Response, *, keep: bool) -> bytes:
     lines += [f"{name}: {value}\r\n" for name, value in response.headers]
     text = "".join(lines)
     if not text.count("\n") == text.count("\r") == len(lines) + 1 or "\0" in text:
-        raise ValueError("a header contains a line break")
+        raise ValueError("a header contains a line break or a NUL")
     if response.has_body:
         text += f"Content-Length: {len(response.body) if response.length is None else response.length}\r\n"
     return f"{text}Connection: {'keep-alive' if keep else 'close'}\r\n\r\n".encode("latin-1")
