@@ -403,6 +403,17 @@ def test_closed_streams(log: Path, free_port: int) -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("command", ["check", "call GetCredits clientid=1"])
+def test_source_of_a_wrong_path(command: str) -> None:
+    """A missing file is reported with where it was looked for, and with the variable if its name is from there."""
+    named = run("check", "gone.yaml")
+    looked = f"gone.yaml:1:1: no such file or folder; looked for {Path('gone.yaml').absolute()}\n"
+    assert (named.returncode, named.stdout + named.stderr) == (1, looked)
+    done = run(*command.split(), WHMCS_MOCK_FIXTURES="gone.yaml")
+    source = "whmcs-mock: the fixtures are those in WHMCS_MOCK_FIXTURES\n"
+    assert (done.returncode, done.stdout + done.stderr) == (1, looked + source)
+
+
 @pytest.mark.parametrize("command", ["check", "schema", "call GetCredits clientid=1", "--version"])
 @on_posix
 def test_closed_stdout(command: str) -> None:
@@ -513,7 +524,7 @@ def test_empty(args: list[str]) -> None:
     done = run(*args)
     assert (done.returncode, done.stdout) == (2, "")
     last = done.stderr.splitlines()[-1]
-    assert "it is empty" in last
+    assert ": empty; is a shell variable unset?" in last
     assert next((arg for arg in args[1:] if arg.startswith("--")), "").rstrip("=") in last
 
 

@@ -605,7 +605,10 @@ def test_wait_while_stopping() -> None:
     app = App(load_fixtures())
     app.worlds.release()
     response = app.respond(Request("GET", "/_mock/calls", b"wait=20"))
-    assert (response.status, json.loads(response.body)) == (503, {"error": "whmcs-mock is stopping, or this world was dropped"})
+    assert (response.status, json.loads(response.body)) == (
+        503,
+        {"error": "whmcs-mock is stopping, or this world was dropped"},
+    )
 
 
 def test_posted_unlisted_message(tmp_path: Path) -> None:

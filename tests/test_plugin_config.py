@@ -326,13 +326,13 @@ def test_wrong_marker_value(pytester: pytest.Pytester, mark: str) -> None:
         ("whmcs_mock_strict = perhaps", {}, (), ["whmcs_mock_strict", "perhaps"]),
         ("", {"WHMCS_MOCK_STRICT": "perhaps"}, (), ["WHMCS_MOCK_STRICT", "perhaps"]),
         ("whmcs_mock_tls = perhaps", {}, (), ["whmcs_mock_tls", "perhaps"]),
-        ("", {}, ("--whmcs-mock-host", ""), ["--whmcs-mock-host: it is empty"]),
-        ("", {}, ("--whmcs-mock-profile", ""), ["--whmcs-mock-profile: it is empty"]),
-        ("", {}, ("--whmcs-mock-port", ""), ["--whmcs-mock-port: it is empty"]),
+        ("", {}, ("--whmcs-mock-host", ""), ["--whmcs-mock-host: empty; is a shell variable unset?"]),
+        ("", {}, ("--whmcs-mock-profile", ""), ["--whmcs-mock-profile: empty; is a shell variable unset?"]),
+        ("", {}, ("--whmcs-mock-port", ""), ["--whmcs-mock-port: empty; is a shell variable unset?"]),
         ("", {}, ("--whmcs-mock-port=65536",), ["--whmcs-mock-port", "65536", "from 0 to 65535"]),
         ("", {"WHMCS_MOCK_PORT": "-1"}, (), ["WHMCS_MOCK_PORT", "-1"]),
         ("whmcs_mock_port = http", {}, (), ["whmcs_mock_port", "http"]),
-        ("", {}, ("--whmcs-mock-fixtures", ""), ["--whmcs-mock-fixtures is empty; write a path"]),
+        ("", {}, ("--whmcs-mock-fixtures", ""), ["--whmcs-mock-fixtures: empty; write a path"]),
     ],
     ids=str,
 )
@@ -427,6 +427,26 @@ def test_where_a_wrong_path_is_from(
     assert f"the fixtures of {source} have problems" in text
     assert f"gone.yaml:1:1: no such file or folder; looked for {looked.replace('ROOT', str(pytester.path))}\n" in text
     assert "pytest_plugin.py" not in text
+
+
+def test_all_wrong_paths(pytester: pytest.Pytester) -> None:
+    """All missing paths are reported together with the problems of the files that exist, and an empty one as such."""
+    (pytester.path / "bad.yaml").write_text("clientz: []")
+    pytester.makepyfile("""
+        import pytest
+        from whmcs_mock import FixtureError
+
+
+        def test_load(whmcs_mock):
+            with pytest.raises(FixtureError) as caught:
+                whmcs_mock.load("one.yaml", "bad.yaml", "two.yaml", "")
+            one, two, empty, bad = str(caught.value).splitlines()
+            assert one.startswith("one.yaml:1:1: no such file or folder; looked for ")
+            assert two.startswith("two.yaml:1:1: no such file or folder; looked for ")
+            assert empty == ":1:1: this path is empty; write a file or a folder"
+            assert "clientz" in bad
+    """)
+    run(pytester).assert_outcomes(passed=1)
 
 
 def test_several_paths_in_the_environment(pytester: pytest.Pytester) -> None:

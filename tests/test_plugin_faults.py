@@ -347,6 +347,8 @@ def test_senseless_arguments(whmcs_mock: WhmcsMock, arguments: dict[str, Any]) -
         ("slwo", {"seconds": 5}, 'there is no fault "slwo"; did you mean slow?'),
         ("slow", {"seconds": "soon"}, "seconds is a number from 0 to 999999, not 'soon'"),
         ("slow", {"seconds": [5]}, "seconds is a number from 0 to 999999, not [5]"),
+        ([], {}, "the list of faults is empty; write at least one, such as maintenance"),
+        ("slow", {"times": 0}, "times= is a positive integer or None, not 0"),
     ],
 )
 def test_sentences(whmcs_mock: WhmcsMock, names: Any, rest: dict[str, Any], sentence: str) -> None:
@@ -359,7 +361,7 @@ MISTAKES = """
 import pytest
 
 
-@pytest.mark.parametrize("mistake", range(11))
+@pytest.mark.parametrize("mistake", range(16))
 def test_mistake(whmcs_mock, mistake):
     if mistake == 0: whmcs_mock.fail_next("maintenence")  # theirs
     if mistake == 1: whmcs_mock.add_credit(1, amount="ten")  # theirs
@@ -372,6 +374,11 @@ def test_mistake(whmcs_mock, mistake):
     if mistake == 8: whmcs_mock.ca_path  # theirs
     if mistake == 9: whmcs_mock.add_client(5, credits=[{"amont": "1.00"}])  # theirs
     if mistake == 10: whmcs_mock.assert_called("GetCredits")  # theirs
+    if mistake == 11: whmcs_mock.add_client(5, credits=[1])  # theirs
+    if mistake == 12: whmcs_mock.add_client(5, credits={"amont": "1.00"})  # theirs
+    if mistake == 13: whmcs_mock.wait_for_call("GetCredits", timeout="soon")  # theirs
+    if mistake == 14: whmcs_mock.action("GetInvoice")(5)  # theirs
+    if mistake == 15: whmcs_mock.action("")  # theirs
 """
 
 
@@ -380,13 +387,21 @@ def test_mistakes_show_the_users_line(pytester: pytest.Pytester, style: str) -> 
     """The traceback of a mistake shows the line in the test, and no line of whmcs-mock."""
     pytester.makepyfile(MISTAKES)
     result = run(pytester, f"--tb={style}")
-    result.assert_outcomes(failed=11)
+    result.assert_outcomes(failed=16)
     text = shown(result)
     if style != "native":  # which shows Python's full traceback
         assert "handle.py" not in text
         assert "ledger.py" not in text
+        assert "world.py" not in text
         assert "all hidden" not in text.lower()
-    assert text.count("# theirs") >= 11
+    assert text.count("# theirs") >= 16
+    for sentence in (
+        'ValueError: a credit is a Credit, or a mapping such as {"amount": "10.00"}, not 1',
+        "ValueError: a credit has no amont; its fields are ",
+        "TypeError: timeout= is a number of seconds, not 'soon'",
+        "TypeError: an action is answered by a function of its parameters, not by 5",
+    ):
+        assert sentence in text
 
 
 def test_unused_faults_in_words(whmcs_mock: WhmcsMock) -> None:

@@ -425,6 +425,17 @@ def test_body_of_a_get(serve: Serve) -> None:
         assert connection.ask(asked).body == DOCUMENTED
 
 
+def test_advice_about_the_body_of_a_get(serve: Serve) -> None:
+    """That the body of a GET is not read is pointed out as advice."""
+    server = serve()
+    with Connection(server) as connection:
+        connection.ask(request("GET", f"{ENDPOINT}?action=GetCredits", b"clientid=2", f"Content-Type: {FORM}"))
+    [call] = server.world.journal.calls()
+    assert (
+        f"the body is that of a GET request, which WHMCS does not read; send a form ({FORM}) with POST" in call.advice
+    )
+
+
 @pytest.mark.parametrize("action", ["GetCredits", "getcredits", "GETCREDITS", "gEtCrEdItS"])
 def test_action_in_any_case(serve: Serve, action: str) -> None:
     """The name of an action is case-insensitive, and in lower case in XML."""

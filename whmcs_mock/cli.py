@@ -116,6 +116,7 @@ def check(paths: Sequence[str]) -> None:
         ledger, warnings = check_fixtures(*paths)
     except FixtureError as error:
         show(error.problems, err=False)
+        _show_source(paths)
         sys.exit(EXIT_FIXTURES)
     show(warnings, "warning: ", err=False)
     files = {page.source for page in ledger.pages}.union(name for name in ledger.sources if not os.path.isdir(name))
@@ -204,7 +205,14 @@ def _loaded(paths: Sequence[str]) -> Ledger:
         except FixtureError as error:
             problems = error.problems
     show(problems)
+    _show_source(paths)
     sys.exit(EXIT_FIXTURES)
+
+
+def _show_source(paths: Sequence[str]) -> None:
+    """Say so if the paths of fixtures with problems are from the environment."""
+    if list(paths) == os.environ.get(_PATHS.env, "").split(os.pathsep):
+        say(f"whmcs-mock: the fixtures are those in {_PATHS.env}", err=True)
 
 
 class _Command(NamedTuple):

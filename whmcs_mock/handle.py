@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import functools
 import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from whmcs_mock.api import ActionT
 from whmcs_mock.errors import FixtureError, Problem
@@ -36,21 +35,7 @@ if TYPE_CHECKING:
     from whmcs_mock.world import World
 
 _CREDIT = ("id", "date", "description", "amount", "relid")
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def _blame_caller(function: _Function) -> _Function:
-    """Raise the exceptions of a method at the caller's line, without our frames."""
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        __tracebackhide__ = True
-        try:
-            return function(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001  # any exception
-            raise error.with_traceback(None) from None
-
-    return call  # type: ignore[return-value]  # it has the signature of the function
+__tracebackhide__ = True  # pytest shows an exception of this module at the line of the test
 
 
 class WhmcsMock:
@@ -95,19 +80,16 @@ class WhmcsMock:
         return self.server.base_url + (f"/world/{self._name}" if self._name else "")
 
     @property
-    @_blame_caller
     def identifier(self) -> str:
         """Return an accepted API identifier; its secret is ``secret``."""
         return self._credentials()[0]
 
     @property
-    @_blame_caller
     def secret(self) -> str:
         """Return the secret of ``identifier``."""
         return self._credentials()[1]
 
     @property
-    @_blame_caller
     def ca_path(self) -> Path:
         """Return the PEM file that clients must trust, with ``whmcs_mock_tls = true``."""
         if self._ca_path is None:
@@ -134,11 +116,9 @@ class WhmcsMock:
         return self.world.profile
 
     @profile.setter
-    @_blame_caller
     def profile(self, name: str) -> None:
         self.world.profile = parse_profile(name)
 
-    @_blame_caller
     def client(self, id: int) -> Client:
         """Return a client as it is now; raise ``LookupError`` if there is none with that id."""
         client = self.world.store.client(parse_id(str(id)))
@@ -146,17 +126,14 @@ class WhmcsMock:
             raise LookupError(f"there is no client {id}; add it with add_client({id})")
         return client
 
-    @_blame_caller
     def credits(self, id: int) -> list[Credit]:
         """Return a client's credit log as it is now, oldest first."""
         return list(self.client(id).credits)
 
-    @_blame_caller
     def balance(self, id: int) -> Decimal:
         """Return the sum of a client's credit log."""
         return self.client(id).balance
 
-    @_blame_caller
     def add_client(self, id: int, credits: Iterable[Credit | Mapping[str, Any]] = ()) -> Client:
         """Add a client.
 
@@ -176,7 +153,6 @@ class WhmcsMock:
         store.add_ledger(Ledger([client]))
         return client
 
-    @_blame_caller
     def add_credit(
         self,
         clientid: int,
@@ -202,12 +178,10 @@ class WhmcsMock:
         id = self.client(clientid).id
         return self.world.store.add_credit(id, amount=amount, date=date, description=description, relid=relid)[0]
 
-    @_blame_caller
     def remove_client(self, id: int) -> None:
         """Remove a client and its log; raise ``LookupError`` if there is none with that id."""
         self.world.store.remove_client(self.client(id).id)
 
-    @_blame_caller
     def load(self, *paths: str | os.PathLike[str]) -> None:
         """Load more fixture files for this test.
 
@@ -218,10 +192,9 @@ class WhmcsMock:
             FixtureError: There are problems in them.
             ValueError: An id in them is taken.
         """
-        found = [find_path(path, (self._folder, Path())) for path in paths]
+        found = find_paths(paths, (self._folder, Path()))
         self.world.add_ledger(load_fixtures(*found, first_credit_id=self.world.store.next_credit_id))
 
-    @_blame_caller
     def action(self, name: str) -> Callable[[ActionT], ActionT]:
         """Answer an action with a function of the parameters; see ``MockServer.action``."""
         return self.world.action(name)
@@ -236,7 +209,6 @@ class WhmcsMock:
 
     # Misbehave.
 
-    @_blame_caller
     def fail_next(
         self,
         names: str | Sequence[str] = "",
@@ -291,7 +263,6 @@ class WhmcsMock:
 
     def assert_called(self, action: str, **params: object) -> list[Call]:
         """Return the calls to an action; if there are none, fail and list all calls."""
-        __tracebackhide__ = True
         found = self.calls_to(action, **params)
         if not found:
             self._fail("was not called", action, params)
@@ -299,7 +270,6 @@ class WhmcsMock:
 
     def assert_called_once(self, action: str, **params: object) -> Call:
         """Return the only call to an action; if there is not exactly one, fail and list all calls."""
-        __tracebackhide__ = True
         found = self.calls_to(action, **params)
         if len(found) != 1:
             times = f"was called {len(found)} times, not once" if found else "was not called"
@@ -308,7 +278,6 @@ class WhmcsMock:
 
     def assert_not_called(self, action: str = "", **params: object) -> None:
         """Fail if there was a call to an action, or any call if no action is named."""
-        __tracebackhide__ = True
         found = self.calls_to(action, **params) if action or params else self.calls
         if found:
             self._fail("was called", action or "The server", params)
@@ -321,7 +290,6 @@ class WhmcsMock:
             timeout: How long to wait, in seconds.
             params: As for ``calls_to``.
         """
-        __tracebackhide__ = True
 
         def new(call: Call) -> bool:
             return matches(call, action, params) and not any(call is given for given in self._given)
@@ -335,7 +303,6 @@ class WhmcsMock:
         return call
 
     def _fail(self, what: str, action: str, params: Mapping[str, object]) -> NoReturn:
-        __tracebackhide__ = True
         calls = self.calls
         shown = {name: REDACTED if is_secret(name) else value for name, value in params.items()}
         wanted = " ".join([action, *(f"{name}={value}" for name, value in shown.items())])
@@ -411,14 +378,25 @@ def _texts(values: Mapping[str, object]) -> dict[str, str]:
     return {name: str(value) for name, value in values.items()}
 
 
-def find_path(path: str | os.PathLike[str], folders: Iterable[Path]) -> Path:
-    """Return a path in the first folder that has it; raise ``FixtureError`` if none has."""
-    sought = dict.fromkeys(folder / path for folder in folders)
-    for place in sought if os.fspath(path) else ():
-        if place.exists():
-            return place
-    places = " and ".join(os.path.abspath(place) for place in sought)
-    raise FixtureError((Problem(os.fspath(path), 1, 1, f"no such file or folder; looked for {places}"),))
+def find_paths(paths: Iterable[str | os.PathLike[str]], folders: Sequence[Path]) -> list[Path]:
+    """Return paths in the first folder that has each; raise ``FixtureError`` with the problems of all if one is missing."""
+    found: list[Path] = []
+    problems: list[Problem] = []
+    for path in paths:
+        name = os.fspath(path)
+        sought = dict.fromkeys(folder / name for folder in folders)
+        if there := [place for place in sought if place.exists()] if name else []:
+            found.append(there[0])
+            continue
+        looked = f"no such file or folder; looked for {' and '.join(map(os.path.abspath, sought))}"
+        problems.append(Problem(name, 1, 1, looked if name else "this path is empty; write a file or a folder"))
+    if problems:
+        try:
+            load_fixtures(*found)
+        except FixtureError as error:
+            problems += error.problems
+        raise FixtureError(tuple(problems))
+    return found
 
 
 def _keys(credit: Credit | Mapping[str, Any]) -> Iterable[str]:

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast, get_args
 from whmcs_mock.errors import nearest, quote
 from whmcs_mock.redaction import REDACTED, is_secret
 
+__tracebackhide__ = True  # as in handle
 Profile = Literal["documented", "live"]
 PROFILES: tuple[str, ...] = get_args(Profile)
 

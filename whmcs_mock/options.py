@@ -59,7 +59,7 @@ class Option(NamedTuple):
     @property
     def place(self) -> str:
         """Return how it is written on the command line."""
-        return self.name if self.is_argument else f"--{self.name}"
+        return self.help.strip("[.]") if self.is_argument else f"--{self.name}"
 
     @property
     def env(self) -> str:
@@ -69,7 +69,7 @@ class Option(NamedTuple):
     def read(self, text: str) -> Any:
         """Return the value of a text; raise ``ValueError`` with what is wrong."""
         if not text:
-            raise ValueError("it is empty; is a shell variable unset?")
+            raise ValueError("empty; is a shell variable unset?")
         if self.choices and text not in self.choices:
             raise ValueError(f"{quote(text)} is not one of {', '.join(self.choices)}")
         if not self.is_flag:

@@ -108,7 +108,7 @@ def _configured_fixtures(config: pytest.Config) -> tuple[str, list[Path]]:
     folder = config.invocation_params.dir
     if given := config.getoption("whmcs_mock_fixtures"):
         if not all(given):
-            raise pytest.UsageError("--whmcs-mock-fixtures is empty; write a path")
+            raise pytest.UsageError("--whmcs-mock-fixtures: empty; write a path")
         return "--whmcs-mock-fixtures", [folder / path for path in given]
     if given := [path for path in os.environ.get("WHMCS_MOCK_FIXTURES", "").split(os.pathsep) if path]:
         return "WHMCS_MOCK_FIXTURES", [folder / path for path in given]
@@ -133,7 +133,7 @@ class _Session:
         """Load the configured, overridden or marked fixtures; a marker's paths are relative to ``folder``."""
         from whmcs_mock.errors import FixtureError
         from whmcs_mock.fixtures import load_fixtures
-        from whmcs_mock.handle import find_path
+        from whmcs_mock.handle import find_paths
         from whmcs_mock.ledger import Ledger
 
         if isinstance(given, Ledger):
@@ -146,7 +146,7 @@ class _Session:
             _fail(f"whmcs-mock: {where} must be a path, a list of paths or a Ledger, not {given!r}")
         here = self.config.invocation_params.dir
         try:
-            names = tuple(_short(find_path(path, [folder, here] if folder else [here])) for path in paths)
+            names = tuple(map(_short, find_paths(paths, [folder, here] if folder else [here])))
             key = names, tuple(os.stat(name).st_mtime_ns for name in names)
             if key not in self.ledgers:
                 self.ledgers[key] = load_fixtures(*names)

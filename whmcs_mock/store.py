@@ -9,6 +9,8 @@ from decimal import Decimal
 
 from whmcs_mock.ledger import CannedAnswer, Client, Credit, Ledger
 
+__tracebackhide__ = True  # as in handle
+
 
 class Store:
     """A ledger together with the changes made by calls and tests.

@@ -16,6 +16,7 @@ from whmcs_mock.request import is_control, is_steering
 from whmcs_mock.response import HTTPError
 from whmcs_mock.store import Store
 
+__tracebackhide__ = True  # as in handle
 _PATH = r"(?s)/+world/(?!includes/api\.php$)([^/]*)(/.*)?"
 _NAME = r"[A-Za-z0-9._-]{1,64}"
 _LATE = 100  # late calls of a test that are kept
@@ -41,10 +42,12 @@ class World:
 
     def action(self, name: str) -> Callable[[ActionT], ActionT]:
         """Answer an action with a function of the parameters; raise ``TypeError`` without a name."""
-        if not isinstance(name, str):
+        if not isinstance(name, str) or not name:
             raise TypeError('action takes the name of an action: write @action("GetInvoice"), not @action')
 
         def register(function: ActionT) -> ActionT:
+            if not callable(function):
+                raise TypeError(f"an action is answered by a function of its parameters, not by {function!r}")
             self.actions[name.lower()] = function
             return function
 
