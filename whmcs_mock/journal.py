@@ -50,24 +50,6 @@ class Call:
     It exists as soon as the request has arrived. Secrets are redacted in everything that it shows.
     """
 
-    __slots__ = (
-        "_action",
-        "_begun",
-        "_held",
-        "_notes",
-        "_own",
-        "_page",
-        "_secrets",
-        "_sent",
-        "agent",
-        "flat",
-        "id",
-        "query_secrets",
-        "raw",
-        "size",
-        "unread",
-    )
-
     def __init__(self, request: Request, store: Store, path: str) -> None:
         params, length = request.params, len(request.query_string) + len(request.body)
         if length > _VALUE:
