@@ -20,6 +20,7 @@ import pytest
 from command import COMMAND, ENDPOINT, Server, environment, eventually, on_posix, run, serving
 from documented import DOCUMENTED, NOT_FOUND
 
+from whmcs_mock.access_log import AccessLog
 from whmcs_mock.terminal import progress
 
 BROKEN = "clients:\n  - id: 0\n  - {id: 2, name: Ada}\n"
@@ -385,6 +386,22 @@ def test_stderr_gone(stderr: str) -> None:
         finally:
             os.killpg(process.pid, signal.SIGTERM)
     assert process.returncode in (0, -signal.SIGTERM)  # the shell's, where it has a pipe
+
+
+@on_posix
+def test_log_to_a_full_pipe() -> None:
+    """A pipe that is full and not blocking loses no line: the log goes on once it is read."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    log = AccessLog(writer)
+    for _ in range(300):
+        log.write(lambda: "x" * 1_000)
+    lines = 0
+    while lines < 300:
+        lines += os.read(reader, 65536).count(b"\n")
+    log.close()
+    os.close(reader)
+    os.close(writer)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")

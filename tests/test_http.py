@@ -417,6 +417,12 @@ ACCEPTED = {
 }
 
 
+def test_many_empty_lines(server: MockServer) -> None:
+    """Empty lines before a request are skipped, however many there are, also one that arrives in two parts."""
+    answers = exchange(server, 500_000 * b"\r\n", b"\r", b"\n" + GET + b"\r\n")
+    assert [answer.body for answer in answers] == [NOT_FOUND]
+
+
 @pytest.mark.parametrize("target", [b"http://h?a=1", b"http://h:80/?a=1", b"/?a=1", b"https://h/?a=1#b?c=2"])
 def test_absolute_target_without_a_path(target: bytes) -> None:
     """A target that is a whole URL without a path has the path ``/``, and keeps its query."""

@@ -26,9 +26,6 @@ Action: TypeAlias = Callable[[Params], "Mapping[str, Any] | None"]
 #: The same function with its precise type.
 ActionT = TypeVar("ActionT", bound=Action)
 
-#: Answers a call, or returns None to pass it on.
-Source: TypeAlias = Callable[[Params, Store], "Answer | None"]
-
 INVALID_IP = "Invalid IP {address}"
 AUTHENTICATION_FAILED = "Authentication Failed"
 INVALID_PERMISSIONS = 'Invalid Permissions: API action "{action}" is not allowed'
@@ -55,8 +52,9 @@ def answer(params: Params, address: str, store: Store, actions: Mapping[str, Act
         if allowed is not None and name not in allowed:
             why = f"the credentials allow {', '.join(sorted(allowed)) or 'nothing'}"
             raise ApiError(INVALID_PERMISSIONS.format(action=name), 403, why=why)
-        own = _own(actions[name]) if actions and name in actions else None
-        for source in (own, _canned, _BUILT_IN.get(name), _documented):
+        if actions and name in actions and (body := actions[name](params)) is not None:
+            return _own(body)
+        for source in (_canned, _BUILT_IN.get(name), _documented):
             if source and (found := source(params, store)):
                 return found
         raise ApiError("Command Not Found", why=_why_unknown(params, store, actions or {}))
@@ -64,16 +62,10 @@ def answer(params: Params, address: str, store: Store, actions: Mapping[str, Act
         return Answer.error(error.message, error.status, error.why)
 
 
-def _own(function: Action) -> Source:
-    def ask(params: Params, _store: Store) -> Answer | None:
-        body = function(params)
-        if body is None:
-            return None
-        if not isinstance(body, Mapping):
-            raise TypeError(f"it returned {type(body).__name__}; return a mapping, or None to pass the call on")
-        return Answer(_with_result(body), why="a function registered by action()")
-
-    return ask
+def _own(body: Mapping[str, Any]) -> Answer:
+    if not isinstance(body, Mapping):
+        raise TypeError(f"it returned {type(body).__name__}; return a mapping, or None to pass the call on")
+    return Answer(_with_result(body), why="a function registered by action()")
 
 
 def _with_result(body: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -112,14 +112,11 @@ class App:
         """Return the maximum size in bytes of the body of a request to a path."""
         return MAX_POST if self.steerable and is_steering(path) else MAX_BODY
 
-    def _from_environ(self, environ: Mapping[str, Any]) -> Request:
+    def _from_environ(self, environ: dict[str, Any]) -> Request:
         """Return the request described by a WSGI environment."""
-        headers = {
-            name[5:].replace("_", "-").lower(): str(value)
-            for name, value in environ.items()
-            if name.startswith("HTTP_")
-        }
-        headers["content-type"] = environ.get("CONTENT_TYPE") or ""
+        from werkzeug.datastructures import EnvironHeaders
+
+        headers = {name.lower(): str(value) for name, value in EnvironHeaders(environ)}
         path = _path(environ)
         return Request(
             method=environ["REQUEST_METHOD"],

@@ -21,7 +21,7 @@ from whmcs_mock.ledger import PROFILES, format_address, parse_clientid, parse_pr
 from whmcs_mock.redaction import REDACTED, is_secret, redactor
 from whmcs_mock.report import matches, nearest_miss, report
 from whmcs_mock.request import ENDPOINT, FAVICON, MAX_POST, Request
-from whmcs_mock.response import HTML, PLAIN, Response
+from whmcs_mock.response import HTML, PLAIN, HTTPError, Response
 
 if TYPE_CHECKING:
     from whmcs_mock.app import App
@@ -38,51 +38,37 @@ def respond(app: App, world: World, request: Request, path: str) -> Response:
     """Return the response to a request of the control API."""
     try:
         return _route(app, world, request, path)
-    except _RefusedError as error:
-        if error.status == 403:
+    except HTTPError as error:
+        if error.response.status == 403:
             app.on_event(f"refused {_show(world, request.method)} {_show(world, path)}: {error}")
-        return _error(error.status, str(error), *error.headers, **error.more)
+        return refuse(error.response)
 
 
 def _route(app: App, world: World, request: Request, path: str) -> Response:
     if reason := _is_foreign(world, request):
-        raise _RefusedError(reason, 403)
+        raise HTTPError(403, reason)
     if len(request.body) > MAX_POST:
-        raise _RefusedError(f"content too large: a posted file may have at most {MAX_POST} bytes", 413)
+        raise HTTPError(413, f"content too large: a posted file may have at most {MAX_POST} bytes")
     if path == FAVICON:
         return Response(204, [])
     place, _, rest = path.strip("/").removeprefix("_mock").strip("/").partition("/")
     methods = _ROUTES.get((place, bool(rest)))
     if methods is None:
         paths = ", ".join(f"/_mock/{name}{'/ID' if more else ''}" for name, more in _ROUTES)
-        raise _RefusedError(f"there is no {_show(world, path)}; the routes are {paths}", 404)
+        raise HTTPError(404, f"there is no {_show(world, path)}; the routes are {paths}")
     route = methods.get("GET" if request.method == "HEAD" else request.method)
     if route is None:
         allowed = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
-        raise _RefusedError(f"{_show(world, path)} supports only {allowed}", 405, ("Allow", allowed))
+        raise HTTPError(405, f"{_show(world, path)} supports only {allowed}", ("Allow", allowed))
     if request.query_string and route not in (_page, _post_fixtures, _get_calls):
-        raise _RefusedError(f"{_show(world, path)} takes no query string; remove everything from the ? on")
+        raise HTTPError(400, f"{_show(world, path)} takes no query string; remove everything from the ? on")
     return route(app, world, request, rest)
-
-
-class _RefusedError(Exception):
-    """Raised to refuse a request of the control API."""
-
-    def __init__(self, message: str, status: int = 400, *headers: tuple[str, str], **more: str) -> None:
-        super().__init__(message)
-        self.status, self.headers, self.more = status, headers, more
 
 
 def refuse(response: Response) -> Response:
     """Return the refusal of an unreadable request as a JSON error."""
     headers = (pair for pair in response.headers if pair[0] != "Content-Type")
-    error = _error(response.status, response.why, *headers)
-    error.close, error.why = response.close, response.why
-    return error
-
-
-def _error(status: int, message: str, *headers: tuple[str, str], **more: str) -> Response:
-    return _json({"error": message, **more}, status, *headers)
+    return _json({"error": response.why}, response.status, *headers)
 
 
 def _json(value: Any, status: int = 200, *headers: tuple[str, str]) -> Response:
@@ -162,11 +148,11 @@ def _post_fixtures(app: App, world: World, request: Request, _rest: str) -> Resp
     query = _query(request)
     reset = query.get("reset", "false").lower()
     if reset not in ("true", "false", "1", "0", "") or set(query) - {"reset"}:
-        raise _RefusedError("the only query parameter of fixtures is reset=true")
+        raise HTTPError(400, "the only query parameter of fixtures is reset=true")
     try:
         world = app.worlds.add(world, request.body, reset=reset in ("true", "1"))
     except FixtureError as error:
-        raise _RefusedError("\n".join(shorten(error.problems))) from None
+        raise HTTPError(400, "\n".join(shorten(error.problems))) from None
     return _json(world.counts())
 
 
@@ -176,7 +162,7 @@ def _get_clients(_app: App, world: World, _request: Request, rest: str) -> Respo
     id = parse_clientid(rest)
     client = world.store.client(id) if id is not None else None
     if client is None:
-        raise _RefusedError(f"there is no client {_show(world, rest)}; GET /_mock/clients lists them", 404)
+        raise HTTPError(404, f"there is no client {_show(world, rest)}; GET /_mock/clients lists them")
     return _json(dump_clients([client]))
 
 
@@ -185,7 +171,7 @@ def _get_calls(_app: App, world: World, request: Request, _rest: str) -> Respons
     after = _number(world, query.pop("after", "0"), "after is the id of a call")
     wait = _number(world, query.pop("wait", "0"), "wait is a number of seconds")
     if wait > _MAX_WAIT:
-        raise _RefusedError(f"wait is at most {_MAX_WAIT} seconds")
+        raise HTTPError(400, f"wait is at most {_MAX_WAIT} seconds")
     action = query.pop("action", "")
 
     def wanted(call: Call) -> bool:
@@ -193,7 +179,7 @@ def _get_calls(_app: App, world: World, request: Request, _rest: str) -> Respons
 
     if wait and world.journal.wait_for(wanted, wait) is None:
         if world.journal.stopping:
-            raise _RefusedError("whmcs-mock is stopping, or this world was dropped", 503)
+            raise HTTPError(503, "whmcs-mock is stopping, or this world was dropped")
         action = _hide(world, action)
         query = {_hide(world, name): v if is_secret(name) else _hide(world, v) for name, v in query.items()}
         sent = (f"{name}={REDACTED if is_secret(name) else value}" for name, value in query.items())
@@ -201,7 +187,8 @@ def _get_calls(_app: App, world: World, request: Request, _rest: str) -> Respons
         later = [call for call in world.journal.calls() if call.id > after]
         near = nearest_miss(later, action[:100], query) if later else ""
         text = report(world, _url(world, request))
-        raise _RefusedError(f"{what} did not arrive within {wait:g} s", 408, nearest_miss=near, report=text)
+        error = f"{what} did not arrive within {wait:g} s"
+        return _json({"error": error, "nearest_miss": near, "report": text}, 408)
     # One call per line: indenting 10,000 calls would take a second.
     lines = ",\n".join(json.dumps(call.as_json()) for call in world.journal.calls() if wanted(call))
     return Response(200, [("Content-Type", _JSON)], f"[{lines}]\n".encode())
@@ -220,7 +207,7 @@ def _get_report(app: App, world: World, request: Request, _rest: str) -> Respons
 def _put_profile(_app: App, world: World, request: Request, _rest: str) -> Response:
     text = request.body.decode("utf-8", "replace").strip().strip('"')
     if text not in PROFILES:
-        raise _RefusedError(f'the profile is "documented" or "live", not {_show(world, text)}')
+        raise HTTPError(400, f'the profile is "documented" or "live", not {_show(world, text)}')
     world.profile = parse_profile(text)
     return Response(204, [])
 
@@ -275,5 +262,5 @@ def _query(request: Request) -> dict[str, str]:
 
 def _number(world: World, text: str, what: str) -> float:
     if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,6})?", text):
-        raise _RefusedError(f"{what}, not {_show(world, text)}")
+        raise HTTPError(400, f"{what}, not {_show(world, text)}")
     return float(text)

@@ -229,7 +229,7 @@ class Listener(ThreadedWSGIServer):
         first = connection.recv(1, socket.MSG_PEEK)
         connection.settimeout(self.limits.request_seconds)  # for the handshake
         if first not in (b"\x16", b""):
-            error = HTTPError(400, "Bad request: this port speaks https, not http", close=True)
+            error = HTTPError(400, "Bad request: this port speaks https, not http")
             self.on_mismatch("a client spoke http to this https port")
             send(connection, error.response, keep=False)
             linger(connection)
@@ -251,7 +251,7 @@ class Listener(ThreadedWSGIServer):
                 response = self.refuse(reader.path, error.response)
                 if response.why == NOT_TLS:
                     self.on_mismatch("a client spoke https to this http port")
-            keep = reader.keep_alive and not response.close
+            keep = request is not None and reader.keep_alive and not response.close
             bare = request is not None and request.method == "HEAD"
             if not send(connection, response, keep=keep, bare=bare):
                 return

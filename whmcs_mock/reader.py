@@ -116,7 +116,7 @@ class Reader:
         self._headers, self._body, self._in_body, self._complete = {}, bytearray(), False, False
         self._feed(head)
         if "," in self._headers.get("host", "") and head.lower().count(b"\nhost:") > 1:
-            raise HTTPError(400, "Bad request: there is more than one Host", close=True)
+            raise HTTPError(400, "Bad request: there is more than one Host")
         self._check_headers(old=minor == b"0")
         if not self._complete:
             self._read_body(self._limits.body(path), expects=minor != b"0")
@@ -135,7 +135,7 @@ class Reader:
             if empty := self._data.startswith(b"\r\n") and _EMPTY_LINES.match(self._data):
                 self._data = self._data[empty.end() :]
             if self._data.startswith(b"\x16"):
-                raise HTTPError(400, NOT_TLS, close=True)
+                raise HTTPError(400, NOT_TLS)
             end = _HEAD_END.search(self._data, max(0, sought - 3))
             if end or len(self._data) > MAX_HEAD:
                 break
@@ -143,18 +143,13 @@ class Reader:
             if not self._receive(begun=sought > 0):
                 if not sought:
                     return None
-                raise HTTPError(400, "Bad request: the request is incomplete", close=True)
+                raise HTTPError(400, "Bad request: the request is incomplete")
         cut = end.end() if end else len(self._data)
         if cut > MAX_HEAD:
-            if self._data.find(b"\n", 0, MAX_HEAD) < 0:
-                raise HTTPError(
-                    414, f"URI too long: the request line and headers may have at most {MAX_HEAD} bytes", close=True
-                )
-            raise HTTPError(
-                431,
-                f"Request header fields too large: the request line and headers may have at most {MAX_HEAD} bytes",
-                close=True,
+            status, what = (
+                (431, "Request header fields too large") if b"\n" in self._data[:MAX_HEAD] else (414, "URI too long")
             )
+            raise HTTPError(status, f"{what}: the request line and headers may have at most {MAX_HEAD} bytes")
         head, self._data = self._data[:cut], self._data[cut:]
         return head
 
@@ -169,14 +164,14 @@ class Reader:
         except httptools.HttpParserError as error:
             if "overflow" in str(error):
                 raise _too_large(MAX_BODY) from None
-            raise HTTPError(400, f"Bad request: {error}", close=True) from None
+            raise HTTPError(400, f"Bad request: {error}") from None
 
     def _check_headers(self, *, old: bool) -> None:
         """Check what llhttp does not, and note whether the connection ends."""
         headers = self._headers
         if "transfer-encoding" in headers:
             if headers["transfer-encoding"].lower() != "chunked":
-                raise HTTPError(501, "Not implemented: the only Transfer-Encoding is chunked", close=True)
+                raise HTTPError(501, "Not implemented: the only Transfer-Encoding is chunked")
             self.keep_alive = self.keep_alive and not old
         said = headers.get("connection", "").lower()
         if "close" in said and "close" in (word.strip() for word in said.split(",")):
@@ -214,12 +209,12 @@ class Reader:
                 if len(self._body) > limit:
                     raise _too_large(limit)
                 if framing > MAX_HEAD + 16 * len(self._body):
-                    raise HTTPError(400, "Bad request: the chunks contain too little content", close=True)
+                    raise HTTPError(400, "Bad request: the chunks contain too little content")
             fed, self._data = data[max(at - 3, 0) : at], data[at:]
 
     def _require(self) -> None:
         if not self._data and not self._receive(begun=True):
-            raise HTTPError(400, "Bad request: the body is incomplete", close=True)
+            raise HTTPError(400, "Bad request: the body is incomplete")
 
     def _receive(self, *, begun: bool) -> bool:
         """Wait for data; return False at the end of the stream, or when an idle connection times out."""
@@ -236,9 +231,7 @@ class Reader:
             self._data = self._data + data if self._data else data
             return bool(data)
         if begun:
-            raise HTTPError(
-                408, f"Request timeout: the request was not complete after {limits.request_seconds:g} s", close=True
-            )
+            raise HTTPError(408, f"Request timeout: the request was not complete after {limits.request_seconds:g} s")
         return False
 
     def _be_patient(self, seconds: float) -> None:
@@ -258,17 +251,15 @@ def _check_line(head: bytes) -> re.Match[bytes]:
     """Return the parts of the request line: method, target, version, and the version as numbers."""
     line = _REQUEST_LINE.match(head)
     if line is None:
-        raise HTTPError(400, "Bad request: the first line is not METHOD TARGET HTTP/1.1", close=True)
+        raise HTTPError(400, "Bad request: the first line is not METHOD TARGET HTTP/1.1")
     if line[4] != b"1":
-        raise HTTPError(505, "HTTP version not supported: write HTTP/1.1", close=True)
+        raise HTTPError(505, "HTTP version not supported: write HTTP/1.1")
     if line[1] == b"CONNECT":
-        raise HTTPError(405, "Method not allowed: this is not a proxy", ("Allow", METHODS), close=True)
+        raise HTTPError(405, "Method not allowed: this is not a proxy", ("Allow", METHODS))
     if head.count(b"\n") > MAX_HEADERS + 2:
-        raise HTTPError(
-            431, f"Request header fields too large: a request may have at most {MAX_HEADERS} headers", close=True
-        )
+        raise HTTPError(431, f"Request header fields too large: a request may have at most {MAX_HEADERS} headers")
     return line
 
 
 def _too_large(limit: int) -> HTTPError:
-    return HTTPError(413, f"Content too large: a call may have at most {limit} bytes", close=True)
+    return HTTPError(413, f"Content too large: a request may have at most {limit} bytes")

@@ -93,9 +93,9 @@ class Response:
         self.finish: Callable[[bool], None] | None = None
 
     @classmethod
-    def plain(cls, status: int, text: str, *headers: tuple[str, str], close: bool = False) -> "Response":
+    def plain(cls, status: int, text: str, *headers: tuple[str, str]) -> "Response":
         """Return one line of plain text."""
-        return cls(status, [("Content-Type", PLAIN), *headers], f"{text}\n".encode(), close=close, why=text)
+        return cls(status, [("Content-Type", PLAIN), *headers], f"{text}\n".encode(), why=text)
 
     @property
     def has_body(self) -> bool:
@@ -123,6 +123,6 @@ class Response:
 class HTTPError(Exception):
     """Answers a request with an HTTP error and one line of plain text."""
 
-    def __init__(self, status: int, text: str, *headers: tuple[str, str], close: bool = False) -> None:
+    def __init__(self, status: int, text: str, *headers: tuple[str, str]) -> None:
         super().__init__(text)
-        self.response = Response.plain(status, text, *headers, close=close)
+        self.response = Response.plain(status, text, *headers)
