@@ -17,6 +17,7 @@ import pytest
 from documented import DOCUMENTED
 from hypothesis import given
 from hypothesis import strategies as st
+from page_requests import request_of
 from wire import post
 
 from whmcs_mock import MockServer, load_fixtures
@@ -56,6 +57,11 @@ def parsed(text: str | bytes, *, named: bool = True) -> Page:
 def page(name: str) -> Page:
     """Load a page from tests/pages."""
     return parsed((PAGES / f"{name}.md").read_bytes())
+
+
+def own_request(name: str) -> dict[str, str]:
+    """Return the example request of a page in tests/pages."""
+    return request_of((PAGES / f"{name}.md").read_text("utf-8"))
 
 
 def problem(text: str | bytes, *, named: bool = True) -> str:
@@ -145,7 +151,7 @@ def test_errors_are_those_of_their_section() -> None:
 
 def test_request() -> None:
     """The example request is read as PHP's http_build_query encodes it, without its credentials."""
-    assert page("getvoucher").request == {
+    assert own_request("getvoucher") == {
         "action": "GetVoucher",
         "voucherid": "3",
         "clientid": "1",
@@ -185,14 +191,6 @@ def test_other_sections(pairs: str) -> None:
     read = parsed(DECOY + DECOY.join([*parts, REQUEST.format(pairs=pairs)]) + DECOY)
     assert (read.action, read.block, read.errors) == ("GetThing", "{}", ("No Thing",))
     assert [parameter.name for parameter in read.parameters] == ["action"]
-    assert list(read.request.values()) == ["b"]
-
-
-@pytest.mark.parametrize("end", ["", "'x'", "'x', 'y'"])
-def test_request_that_is_cut_off(end: str) -> None:
-    """An example request that ends within a function call is read as far as it is complete."""
-    request = f"### Example Request (CURL)\n\nhttp_build_query(array('a' => array('b'), 'c' => implode({end}"
-    assert parsed(written() + request).request == {"a[0]": "b"}
 
 
 def test_action_of_another_section() -> None:
@@ -205,12 +203,6 @@ def test_deprecated_parameters() -> None:
     """A parameter that is struck through, or whose use is Deprecated, is deprecated."""
     rows = "| ~~old~~ | ~~int~~ | x | Optional |\n| older | int | x | Deprecated |\n| new | int | x | Optional |"
     assert [one.deprecated for one in parsed(written(rows=rows)).parameters] == [False, True, True, False]
-
-
-def test_simple_request() -> None:
-    """An example request without nested arrays is read, also in PHP's short array syntax."""
-    request = "### Example Request (CURL)\n\n```\nhttp_build_query(\n    [\n    'a' => 'b',\n    'c' => true,\n    ]\n);\n```\n"
-    assert parsed(written() + request).request == {"a": "b", "c": "1"}
 
 
 def test_line_ends_and_byte_order_mark() -> None:
@@ -267,10 +259,6 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
         "1:1: this is nested too deeply; correct it",
     ),
     "deep JSON": (written(block="[" * 100_000), "1:1: this is nested too deeply; correct it"),
-    "deep request": (
-        written() + "### Example Request (CURL)\nhttp_build_query(array('a' => " + "array(" * 50_000,
-        "1:1: this is nested too deeply; correct it",
-    ),
     "no UTF-8": (b"# a\n\xe9t\xe9", "2:1: byte 0xe9 is not UTF-8; save the file as UTF-8"),
 }
 
@@ -349,7 +337,7 @@ def test_flat_keys_give_back_what_was_flattened(body: dict[str, Any]) -> None:
 def test_own_request_gives_own_example(name: str) -> None:
     """A page's example request is answered with its example response."""
     own = page(name)
-    assert answer(own, own.request, store()).body is own.example
+    assert answer(own, own_request(name), store()).body is own.example
 
 
 @pytest.mark.parametrize("block", ['{"result":  "success",\n "n": [1.0]}', "[]", '{\n  "a[b]": "\u00e9/"\n}'])
@@ -615,10 +603,11 @@ def test_the_reference(reference: list[Path]) -> None:
     found = [parse_page(path.read_bytes(), str(path), named=False) for path in reference]
     pages = [page for page in found if page]
     assert len({page.action.lower() for page in pages}) == len(pages) == 162
+    requests = {page.action: request_of(Path(page.source).read_text("utf-8-sig")) for page in pages}
     assert sum(page.flat for page in pages) == 11
     assert sum(len(page.errors) for page in pages) == 416
     for real in pages:
-        assert answer(real, real.request, store("10.00", "-10.00")).body is real.example, real.action
+        assert answer(real, requests[real.action], store("10.00", "-10.00")).body is real.example, real.action
         assert not any(unlisted(real, error) for error in real.errors), real.action
         if real.flat:
             printed = {
@@ -627,7 +616,7 @@ def test_the_reference(reference: list[Path]) -> None:
             assert dict(flattened(real.example)) == printed, real.action
         else:
             assert real.example == json.loads(real.block), real.action
-    told = {sentence: real.action for real in pages for sentence in advice(real, real.request)}
+    told = {sentence: real.action for real in pages for sentence in advice(real, requests[real.action])}
     assert len({action for sentence, action in told.items() if " requires " in sentence}) == 8
     assert len({action for sentence, action in told.items() if " has no parameter " in sentence}) == 5
     assert all(" requires " in sentence or " has no parameter " in sentence for sentence in told)

@@ -368,7 +368,6 @@ class Page(NamedTuple):
         flat: Whether the page prints flat bracket keys.
         parameters: The request parameters, in the page's order.
         errors: The messages that the page lists, in its order.
-        request: The parameters of the page's own example request.
         source: The file it was read from.
     """
 
@@ -378,7 +377,6 @@ class Page(NamedTuple):
     flat: bool
     parameters: Sequence[Parameter]
     errors: Sequence[str]
-    request: Mapping[str, str]
     source: str
 
 
