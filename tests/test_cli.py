@@ -795,6 +795,27 @@ def test_caret_in_json(tmp_path: Path) -> None:
 
 
 @on_posix
+def test_caret_below_wide_characters(tmp_path: Path) -> None:
+    """A wide character takes two columns of a terminal, a combining one none."""
+    path = tmp_path / "broken.yaml"
+    path.write_text(
+        "clients:\n- {id: 1, credits: [{date: 2016-01-01, description: 日本e\u0301, amount: x}]}\n", "utf-8"
+    )
+    line, caret = on_terminal("check", str(path)).splitlines()[1:]
+    assert caret.index("^") == line.index("x}") + 2 - 1
+
+
+@on_posix
+def test_name_that_cannot_be_shown(tmp_path: Path) -> None:
+    """Control characters in the name of a file are escaped, so that it can forge no line."""
+    path = tmp_path / "a\x1b[31m\nok: b.yaml"
+    path.write_text("clients: [{id: 0}]")
+    shown = run("check", str(path)).stdout
+    assert shown.startswith(f"{tmp_path}/a\\x1b[31m\\nok: b.yaml:1:16: ")
+    assert shown.count("\n") == 1
+
+
+@on_posix
 def test_caret_beside_secrets(tmp_path: Path) -> None:
     """A line among clients is shown, also in a file that has secrets elsewhere."""
     path = tmp_path / "broken.yaml"

@@ -418,6 +418,15 @@ BAD_JSON = {
     '{"clients": [\n\t{"id": 1},\n\t{"id": 2, ▸"id": 3}]}': ("", "line 3"),
     '{"clients": ▸NaN}': ("", "list"),
     '{"admins": [' + "1" * 5_000 + "▹]}": ("1:13", "id"),
+    '{"x-a": "a▸\nb"}': ("", "a text cannot contain a line break"),
+    '{"x-a": ▸"abc}': ("", 'this " is not closed; close it'),
+    '{"x-a": 1,▹}': ("1:1", "comma"),
+    "{▸'x-a': 1}": ("", "expected a key in double quotes"),
+    '{"x-a": ▸tru}': ("", "expected a value; put a text in double quotes"),
+    '{"x-a" ▸1}': ("", "expected a colon after the key"),
+    '{"x-a": 1 ▸"b": 2}': ("", "expected a comma"),
+    '{"x-a": "▸\\q"}': ("", "there is no such escape"),
+    '{"a": 1} ▸x': ("", "expected the end of the file"),
 }
 
 
@@ -479,12 +488,22 @@ def test_progress() -> None:
     assert told[-1] <= 2_500
 
 
+def test_a_secret_in_another_place() -> None:
+    """A secret that is defined in a file is hidden in every message about it."""
+    text = "clients: [{id: hunter2hunter2}]\ncredentials: [{identifier: a, secret: hunter2hunter2}]\n"
+    [problem] = problems(write(text))
+    assert problem.startswith("f.yaml:1:16: an id is a positive integer")
+    assert problem.endswith('not "***"')
+
+
 # Probable mistakes.
 
 DOUBTFUL = {
     "cut text": "clients:\n- id: 1\n  credits:\n  - date: 2016-01-01\n    amount: 1\n    description: ▸Invoice #1",
     "cut text of an answer": "answers:\n- action: a\n  result:\n    message: ▸Invoice #5 Not Found",
     "cut without a blank behind": "answers:\n- action: a\n  result:\n    message: ▸Invoice  #5",
+    "cut to nothing": "clients:\n- id: 1\n  credits:\n  - date: 2016-01-01\n    amount: 1\n    description:▸ #7 refund",
+    "cut body": "faults:\n- fault: waf\n  body: ▸page #top",
     "cut with a blank behind": "answers:\n- action: a\n  result:\n    message: ▸Invoice # 5",
     "misspelt result": "answers: [{action: a, result: {result: ▸sucess}}]",
     "hidden answer": "answers:\n- {action: a, result: {}}\n- ▸{action: A, params: {b: 1}, result: {}}",
@@ -493,6 +512,7 @@ DOUBTFUL = {
     "- ▸{action: a, params: {b: 1, c: 2}, result: {}}",
 }
 FINE = {
+    "no text": "x-a: # one\nx-b:\nx-c: #",
     "comments": "admins: [1] # one\nclients:\n- id: 1 # one\n  credits: [] # none\nx-a: text  # a text",
     "quoted": "x-a: 'Invoice #1' # a text",
     "results": "answers: [{action: a, result: {result: success}}, {action: b, result: {result: error}}]",

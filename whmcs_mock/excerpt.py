@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from whmcs_mock.fixtures.events import Unreadable, split_lines
-from whmcs_mock.redaction import is_secret
+from whmcs_mock.redaction import REDACTED, is_secret
 
 if TYPE_CHECKING:
     from whmcs_mock.errors import Problem
@@ -21,11 +22,18 @@ _PRIVATE = re.compile(r"cred(?!it)|acc?es|key|user|ident|auth", re.IGNORECASE)
 
 def excerpt(problem: Problem) -> str:
     """Return the line of a problem with a caret below, or an empty string if it must not be shown."""
+    if REDACTED in problem.message:
+        return ""
     lines = _read(problem.path)
     line = lines[problem.line - 1].replace("\t", " ").rstrip() if problem.line <= len(lines) else ""
     if not line or not line.isprintable() or len(line) > _WIDTH or _is_private(lines, problem.line):
         return ""
-    return f"    {line}\n    {' ' * (problem.column - 1)}^"
+    return f"    {line}\n    {' ' * _width(line[: problem.column - 1])}^"
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    return sum(0 if unicodedata.combining(one) else 1 + (unicodedata.east_asian_width(one) in "WF") for one in text)
 
 
 @lru_cache(maxsize=1)

@@ -95,7 +95,8 @@ def show(problems: Iterable[Problem], prefix: str = "", *, err: bool = True) -> 
         stream.reconfigure(errors="backslashreplace")
     every = list(problems)
     for problem in every[:_SHOWN]:
-        say(f"{problem.path}:{problem.line}:{problem.column}: {prefix}{problem.message}", err=err)
+        path = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in problem.path)
+        say(f"{path}:{problem.line}:{problem.column}: {prefix}{problem.message}", err=err)
         if stream and stream.isatty():
             from whmcs_mock.excerpt import excerpt
 
