@@ -323,7 +323,7 @@ def test_first_screen() -> None:
 
 def reference(record: Record) -> str:
     """Return the table of a record's keys as it is in docs/fixtures.md."""
-    lines = ["| Key | Type | Example | Without it | |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| Key | Type | Example | Default | |", "| --- | --- | --- | --- | --- |"]
     for name, field in record.fields.items():
         item = field.shape.item if isinstance(field.shape, ListOf) else field.shape
         kind = field.shape.type
@@ -332,7 +332,7 @@ def reference(record: Record) -> str:
         others = [group[0] for group in record.either if name not in group]
         default = "required" if field.required else field.default or "-"
         if others and any(name in group for group in record.either):
-            default = f"required, unless `{others[0]}` is there"
+            default = f"required unless `{others[0]}` is given"
         lines.append(f"| `{name}` | {kind} | `{field.example}` | {default} | {field.note} |")
     return "\n".join(lines)
 

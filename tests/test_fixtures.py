@@ -599,7 +599,7 @@ def test_the_json_schema_explains_each_key() -> None:
     assert whole["description"].endswith("Keys that begin with x- are your own.")
     schema = whole["properties"]
     client = schema["clients"]["items"]["properties"]
-    assert client["credits"]["description"] == "The credit log, in order. Without it: empty."
+    assert client["credits"]["description"] == "The credit log, in order. Default: empty."
     assert (client["id"]["description"], client["id"]["examples"]) == ("Its id, unique over all files.", ["1"])
     answer = schema["answers"]["items"]["properties"]
     assert answer["params"]["additionalProperties"]["type"] == ["string", "number", "boolean", "null"]

@@ -498,7 +498,7 @@ def test_port_that_is_taken(pytester: pytest.Pytester) -> None:
         result = run(pytester, f"--whmcs-mock-port={port}")
     result.assert_outcomes(errors=1)
     assert str(port) in shown(result)
-    assert "--whmcs-mock-port (0 takes a free port)" in shown(result)
+    assert "--whmcs-mock-port" in shown(result)
     for noise in ("Traceback", "pytest_plugin.py", "listener.py"):
         assert noise not in shown(result)
 

@@ -151,7 +151,7 @@ def test_retrying_client(whmcs_mock: WhmcsMock) -> None:
     assert [call.status for call in whmcs_mock.calls_to("GetCredits", clientid=1)] == [503, 503, 200]
 
 
-def test_only_calls_meet_faults(whmcs_mock: WhmcsMock, whmcs_mock_server: MockServer) -> None:
+def test_only_calls_use_up_faults(whmcs_mock: WhmcsMock, whmcs_mock_server: MockServer) -> None:
     """A fault applies only to API calls: requests to other paths and stubbed requests do not consume it."""
     whmcs_mock_server.expect_request("/hook").respond_with_data("ok")
     whmcs_mock.fail_next("maintenance")
@@ -428,6 +428,15 @@ def test_pages_of_faults_are_html(whmcs_mock: WhmcsMock, fault: str) -> None:
     whmcs_mock.fail_next(fault)
     assert ask(whmcs_mock.url, clientid=1).headers["Content-Type"] == "text/html; charset=utf-8"
     assert whmcs_mock.calls[0].why == f"fault {fault}"
+
+
+def test_page_of_a_status(whmcs_mock: WhmcsMock) -> None:
+    """A fault that is only a status, or a body, is HTML as well, unless it names another type."""
+    for arguments in ({"status": 500}, {"body": "down"}):
+        whmcs_mock.fail_next(**arguments)  # type: ignore[arg-type]
+        assert ask(whmcs_mock.url, clientid=1).headers["Content-Type"] == "text/html; charset=utf-8"
+    whmcs_mock.fail_next(status=500, headers={"content-type": "text/plain"})
+    assert ask(whmcs_mock.url, clientid=1).headers["Content-Type"] == "text/plain"
 
 
 def test_reasons_of_faults(whmcs_mock: WhmcsMock) -> None:

@@ -229,7 +229,7 @@ class WhmcsMock:
             names: A fault of docs/fidelity.md such as ``maintenance``, or several in order.
             times: How many calls fail, or, with several faults, how many rounds; None for all calls.
             action: Only calls of this action fail.
-            clientid: Only calls about this client fail.
+            clientid: Only calls for this client fail.
             params: Only calls that send all of these fail.
             seconds: The delay of ``slow``; by default longer than clients usually wait.
             status: The HTTP status, instead of the fault's own or without a fault.

@@ -287,7 +287,7 @@ class FaultRule(NamedTuple):
         headers: Additional headers; they replace those of the same name.
         seconds: The delay of ``slow``; the default is one second more than clients usually wait.
         action: Applies to calls to this action only, case-insensitive.
-        clientid: Applies to calls about this client only: its id in ``clientid`` or ``userid``.
+        clientid: Applies only to calls for this client: its id in ``clientid`` or ``userid``.
         params: Applies to calls that send all of these only.
         times: How many calls fail; None for all.
 

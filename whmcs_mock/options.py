@@ -113,7 +113,7 @@ def seconds(least: float) -> Callable[[str], float]:
         except ValueError:
             number = math.nan
         if not number >= least:
-            raise ValueError(f"{quote(text)} is not a number of seconds, {least:g} or more")
+            raise ValueError(f"expected at least {least:g} seconds, got {quote(text)}")
         return number
 
     return parse
@@ -170,7 +170,7 @@ class Parser(argparse.ArgumentParser):
 
     def print_help(self, _file: object = None) -> None:
         """Print the help; raise ``OSError`` if that fails, which argparse would hide."""
-        say(self.format_help(), end="")
+        say(self.format_help().replace("usage:", "Usage:", 1), end="")
 
     def error(self, message: str) -> NoReturn:
         """Raise ``UsageError`` for an error that argparse reports."""

@@ -256,7 +256,7 @@ def whmcs_mock_server(
     try:
         server.start()
     except ListenError as error:
-        _fail(f"whmcs-mock: {error}; see --whmcs-mock-host and --whmcs-mock-port (0 takes a free port)")
+        _fail(f"whmcs-mock: {error}; the options are --whmcs-mock-host and --whmcs-mock-port")
     session.worlds = server.app.worlds
     yield server
     server.stop()

@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { constants } from "node:os";
 import { createInterface } from "node:readline";
 
-/** Start a server that ends with this process, however that ends; give where it listens, and a function that stops it. */
+/** Start a server that stops with this process. Return its URL and a function that stops it. */
 export async function start(...options) {
   const server = spawn("whmcs-mock", ["serve", "--port", "0", ...options], { stdio: ["ignore", "pipe", "inherit"] });
   const stop = () => server.kill();

@@ -22,7 +22,7 @@ YAML
 # Run what is tested, here in the background.
 WHMCS_URL=$url sh pay.sh 7 5.00 > "$work/said" 2>&1 &
 
-# Wait for the call that matters, and say what came if it did not.
+# Wait for the call, and print the report if it did not arrive.
 curl -fsS "$mock/calls?action=AddCredit&clientid=7&amount=5.00&wait=5" > "$work/calls" || curl -sS "$mock/report"
 wait $!
 grep -q '"newbalance":"30.00"' "$work/said" || { curl -sS "$mock/report" >&2; exit 1; }

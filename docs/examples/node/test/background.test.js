@@ -8,7 +8,7 @@ const billing = new Billing(whmcs.url);
 
 beforeEach(() => whmcs.reset());
 
-test("a call that comes in a while", async () => {
+test("a call from a background job", async () => {
   await whmcs.add({ clients: [{ id: 7 }] });
   setTimeout(() => billing.addCredit(7, "5.00", "Bonus"), 50); // as a queue would
   const [call] = await whmcs.calls({ action: "AddCredit", clientid: 7, wait: 5 });

@@ -17,7 +17,7 @@ final class BillingTest extends TestCase
         $this->billing = new Billing($this->whmcs->url);
     }
 
-    /** Say under a failed test what WHMCS was asked. */
+    /** Print the recorded calls below a failed test. */
     protected function onNotSuccessfulTest(Throwable $failure): never
     {
         fwrite(STDERR, "\n{$this->whmcs->report()}");

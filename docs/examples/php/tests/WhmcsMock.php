@@ -2,7 +2,7 @@
 
 declare(strict_types=1);
 
-/** Steers whmcs-mock from PHP: copy this file to your tests. */
+/** Controls whmcs-mock from PHP. Copy this file into your tests. */
 final class WhmcsMock
 {
     /** The URL of the API, for the code under test. */
@@ -17,7 +17,7 @@ final class WhmcsMock
         $this->url = "$server/world/$world/includes/api.php";
     }
 
-    /** Start a server that ends with this process, unless one runs at WHMCS_MOCK_URL; return where it listens. */
+    /** Start a server that stops with this process, unless one runs at WHMCS_MOCK_URL. Return its URL. */
     public static function start(string ...$options): string
     {
         if ($running = getenv('WHMCS_MOCK_URL')) {
