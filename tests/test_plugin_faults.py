@@ -433,7 +433,7 @@ def test_pages_of_faults_are_html(whmcs_mock: WhmcsMock, fault: str) -> None:
 def test_page_of_a_status(whmcs_mock: WhmcsMock) -> None:
     """A fault that is only a status, or a body, is HTML as well, unless it names another type."""
     for arguments in ({"status": 500}, {"body": "down"}):
-        whmcs_mock.fail_next(**arguments)  # type: ignore[arg-type]
+        whmcs_mock.fail_next(**arguments)
         assert ask(whmcs_mock.url, clientid=1).headers["Content-Type"] == "text/html; charset=utf-8"
     whmcs_mock.fail_next(status=500, headers={"content-type": "text/plain"})
     assert ask(whmcs_mock.url, clientid=1).headers["Content-Type"] == "text/plain"
