@@ -35,7 +35,7 @@ TESTS = {
     "faults": "plugin_faults wire control",
     "fixtures": "fixtures pages control fixtures_properties",
     "formats": "formats wire",
-    "ledger": "fixtures plugin_faults redaction wire actions control",
+    "ledger": "fixtures plugin plugin_faults redaction wire actions control",
     "redaction": "redaction journal",
     "store": "actions plugin control worlds",
 }

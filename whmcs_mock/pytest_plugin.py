@@ -32,7 +32,7 @@ _PROFILES = ("documented", "live")  # as in ledger, which is not imported here
 _SECTION = "WHMCS mock: calls in this test"
 _LATE_SECTION = "WHMCS mock: calls from tests that had ended"
 _MOCK: pytest.StashKey[tuple[WhmcsMock, bool]] = pytest.StashKey()  # per test: its mock, and whether it is strict
-_SESSION: pytest.StashKey[_Session] = pytest.StashKey()
+_sessions: list[_Session] = []  # the current one last: a session that tests a plugin may run others
 
 _SETTINGS = (
     Option("profile", "answer as documented, or as live systems do", "documented", choices=_PROFILES),
@@ -75,8 +75,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, check the settings as far as possible without imports, and add the fixtures."""
     line = "whmcs_mock(fixtures=..., profile=..., strict=...): what the fixture whmcs_mock serves in this test, and how"
     config.addinivalue_line("markers", line)
-    config.stash[_SESSION] = _Session(config)
-    config.pluginmanager.register(config.stash[_SESSION], "whmcs_mock_session")
+    _sessions.append(_Session(config))
+    config.pluginmanager.register(_sessions[-1], "whmcs_mock_session")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Forget the session."""
+    _sessions[:] = [session for session in _sessions if session.config is not config]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -214,19 +219,19 @@ class _Session:
             terminalreporter.line(line + (f" ({times} times)" if times > 1 else ""))
 
 
-# pytest resolves what a fixture depends on anew for each test, so they depend on little.
+# pytest resolves what a fixture depends on anew for each test, so they depend on little: not on pytestconfig, for one.
 
 
 @pytest.fixture(scope="session")
-def whmcs_mock_fixtures(pytestconfig: pytest.Config) -> Any:
+def whmcs_mock_fixtures() -> Any:
     """Return the paths of the fixtures, or a ``Ledger``; override it to choose them in code."""
-    return pytestconfig.stash[_SESSION].paths
+    return _sessions[-1].paths
 
 
 @pytest.fixture(scope="session")
-def whmcs_mock_ssl_context(pytestconfig: pytest.Config) -> ssl.SSLContext | None:
+def whmcs_mock_ssl_context() -> ssl.SSLContext | None:
     """Return the ``ssl.SSLContext`` of the server, None for http; override it to use your own."""
-    session = pytestconfig.stash[_SESSION]
+    session = _sessions[-1]
     if not session.settings["tls"]:
         return None
     import ssl
@@ -235,21 +240,19 @@ def whmcs_mock_ssl_context(pytestconfig: pytest.Config) -> ssl.SSLContext | None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ca.issue_cert(*dict.fromkeys(("127.0.0.1", "localhost", session.settings["host"]))).configure_cert(context)
     folder = tempfile.TemporaryDirectory(prefix="whmcs-mock-")
-    pytestconfig.add_cleanup(folder.cleanup)
+    session.config.add_cleanup(folder.cleanup)
     session.ca_path = Path(folder.name, "ca.pem")
     ca.cert_pem.write_to_path(session.ca_path)
     return context
 
 
 @pytest.fixture(scope="session")
-def whmcs_mock_server(
-    whmcs_mock_fixtures: Any, whmcs_mock_ssl_context: ssl.SSLContext | None, pytestconfig: pytest.Config
-) -> Iterator[MockServer]:
+def whmcs_mock_server(whmcs_mock_fixtures: Any, whmcs_mock_ssl_context: ssl.SSLContext | None) -> Iterator[MockServer]:
     """Return the running ``MockServer``, one for the session (under pytest-xdist, one for each worker)."""
     from whmcs_mock.errors import ListenError
     from whmcs_mock.server import MockServer
 
-    session = pytestconfig.stash[_SESSION]
+    session = _sessions[-1]
     ledger = session.ledger(whmcs_mock_fixtures)
     given = {name: session.settings[name] for name in ("profile", "host", "port")}
     server = MockServer(ledger, ssl_context=whmcs_mock_ssl_context, **given)
@@ -270,7 +273,7 @@ def whmcs_mock(
     from whmcs_mock.errors import WhmcsMockWarning
     from whmcs_mock.handle import WhmcsMock
 
-    item, session, worlds = request.node, request.config.stash[_SESSION], whmcs_mock_server.app.worlds
+    item, session, worlds = request.node, _sessions[-1], whmcs_mock_server.app.worlds
     try:
         marked = {**session.settings, **_marked(item)}
     except pytest.UsageError as error:
