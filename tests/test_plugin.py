@@ -361,12 +361,12 @@ def test_ledger_of_an_iterator() -> None:
 
 def test_values_are_copied() -> None:
     """A ledger can be pickled, and a rule is not affected by later changes to its arguments."""
-    params = {"clientid": "1"}
-    rule = FaultRule("slow", params=params)
+    params, headers = {"clientid": "1"}, {"Retry-After": "1"}
+    rule = FaultRule("slow", params=params, headers=headers)
     ledger = Ledger([Client(1)], answers=[CannedAnswer("GetInvoices")], faults=[rule])
     assert pickle.loads(pickle.dumps(ledger)) == ledger
-    params["clientid"] = "2"
-    assert rule.params == {"clientid": "1"}
+    params["clientid"] = headers["Retry-After"] = "2"
+    assert (rule.params, rule.headers) == ({"clientid": "1"}, {"Retry-After": "1"})
 
 
 def test_values_of_a_rule() -> None:
