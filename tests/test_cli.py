@@ -21,6 +21,8 @@ from command import COMMAND, ENDPOINT, Server, environment, eventually, on_posix
 from documented import DOCUMENTED, NOT_FOUND
 
 from whmcs_mock.access_log import AccessLog
+from whmcs_mock.errors import Problem
+from whmcs_mock.excerpt import excerpt
 from whmcs_mock.terminal import progress
 
 BROKEN = "clients:\n  - id: 0\n  - {id: 2, name: Ada}\n"
@@ -717,6 +719,18 @@ def test_check_warnings(tmp_path: Path) -> None:
 
 
 @on_posix
+def test_check_path(tmp_path: Path) -> None:
+    """Control characters of a path are escaped, also where a message names it."""
+    first, second = tmp_path / "a\x1b[31m\n.yaml", tmp_path / "b\x1b.yaml"
+    for path in (first, second):
+        path.write_text("clients: [{id: 7}]\n")
+    done = run("check", str(first), str(second))
+    [line] = done.stdout.splitlines()
+    named = rf"{tmp_path}/a\x1b[31m\n.yaml:1:16; keep one of the two"
+    assert line == rf"{tmp_path}/b\x1b.yaml:1:16: client 7 is already defined at {named}"
+
+
+@on_posix
 def test_check_pipe(tmp_path: Path) -> None:
     """A pipe is read like a file, and one to which nothing writes does not hang it."""
     pipe = tmp_path / "pipe.yaml"
@@ -792,6 +806,43 @@ def test_caret_in_json(tmp_path: Path) -> None:
     path = tmp_path / "broken.json"
     path.write_text('{"clients": [\n\t{"id": 0}\n]}')
     assert '     {"id": 0}\n            ^\n' in on_terminal("check", str(path))
+
+
+@pytest.mark.parametrize(
+    ("before", "cells"),
+    [
+        ("abc", 3),
+        ("é", 1),
+        ("e\u0301", 1),
+        ("中文", 4),
+        ("\uff21", 2),
+        ("😀", 2),
+        ("☎\ufe0f", 1),
+        ("\u0e01\u0e31", 1),
+        ("a\u20dd", 1),
+    ],
+)
+def test_caret_columns(before: str, cells: int, tmp_path: Path) -> None:
+    """The caret stands below its place, also behind wide and combining characters."""
+    path = tmp_path / "broken.yaml"
+    path.write_text(f"clients: [{before}: 1]\n", encoding="utf-8")
+    problem = Problem(str(path), 1, len("clients: [") + len(before) + 1, "")
+    assert excerpt(problem).splitlines()[1] == " " * (4 + len("clients: [") + cells) + "^"
+
+
+@pytest.mark.parametrize("above", ["", "- id: 1\n", "- id: 1\n  credits:\n"])
+def test_caret_tab(above: str, tmp_path: Path) -> None:
+    """A line that is indented with a tab is shown, unless a line above may name a secret."""
+    path = tmp_path / "broken.yaml"
+    line = 2 + above.count("\n")
+    path.write_text(f"clients:\n{above}\t- id: sesame\n")
+    assert excerpt(Problem(str(path), line, 1, "")) == "     - id: sesame\n    ^"
+    other = tmp_path / "secret.yaml"
+    other.write_text(f"credentials:\n{above}\t- sesame\n")
+    assert excerpt(Problem(str(other), line, 1, "")) == ""
+    other = tmp_path / "nested.yaml"
+    other.write_text(f"answers:\n{above}      password: |\n        a\n\n        b\n\tsesame\n")
+    assert excerpt(Problem(str(other), line + 5, 1, "")) == ""
 
 
 @on_posix

@@ -406,10 +406,19 @@ def test_json_is_read_as_it_is() -> None:
 
 
 BAD_JSON = {
-    '{"clients":[{"id":1,]}': ("1:2", "not JSON"),
+    '{"clients":[{"id":1,]}': ("1:2", "a key in double quotes"),
+    '{"clients": [{"id": 1},]}': ("1:2", "comma"),
+    "{▸'clients': []}": ("", "a key in double quotes"),
+    '{"clients": ▸one}': ("", "a value"),
+    '{"x-a": "say "▸hi""}': ("", 'write \\" for a quote'),
+    '{"clients" ▸[]}': ("", "colon"),
+    '{"clients": []} ▸{}': ("", "the file must end here"),
+    '{"x-a": ▸"b}': ("", "this quote is not closed"),
+    '{"x-a": "b▸\tc"}': ("", "a tab as \\t"),
+    '{"x-a": "C:▸\\dir"}': ("", "for a backslash"),
     '{"clients": ▸[{"id":1}': ("", "not closed"),
     '▸{"a": [1], "b": {}\n\n': ("", "not closed"),
-    '{"clients": "abc▸\n}': ("", "not JSON"),
+    '{"clients": "abc▸\n}': ("", "close the quote"),
     "▸": ("", "empty"),
     "▸[1]": ("", "mapping"),
     '{"x-a": ▸"\\ud83d"}': ("", "surrogate"),
@@ -418,15 +427,6 @@ BAD_JSON = {
     '{"clients": [\n\t{"id": 1},\n\t{"id": 2, ▸"id": 3}]}': ("", "line 3"),
     '{"clients": ▸NaN}': ("", "list"),
     '{"admins": [' + "1" * 5_000 + "▹]}": ("1:13", "id"),
-    '{"x-a": "a▸\nb"}': ("", "a text cannot contain a line break"),
-    '{"x-a": ▸"abc}': ("", 'this " is not closed; close it'),
-    '{"x-a": 1,▹}': ("1:1", "comma"),
-    "{▸'x-a': 1}": ("", "expected a key in double quotes"),
-    '{"x-a": ▸tru}': ("", "expected a value; put a text in double quotes"),
-    '{"x-a" ▸1}': ("", "expected a colon after the key"),
-    '{"x-a": 1 ▸"b": 2}': ("", "expected a comma"),
-    '{"x-a": "▸\\q"}': ("", "there is no such escape"),
-    '{"a": 1} ▸x': ("", "expected the end of the file"),
 }
 
 
@@ -502,9 +502,10 @@ DOUBTFUL = {
     "cut text": "clients:\n- id: 1\n  credits:\n  - date: 2016-01-01\n    amount: 1\n    description: ▸Invoice #1",
     "cut text of an answer": "answers:\n- action: a\n  result:\n    message: ▸Invoice #5 Not Found",
     "cut without a blank behind": "answers:\n- action: a\n  result:\n    message: ▸Invoice  #5",
-    "cut to nothing": "clients:\n- id: 1\n  credits:\n  - date: 2016-01-01\n    amount: 1\n    description:▸ #7 refund",
-    "cut body": "faults:\n- fault: waf\n  body: ▸page #top",
     "cut with a blank behind": "answers:\n- action: a\n  result:\n    message: ▸Invoice # 5",
+    "cut to nothing": "clients:\n- id: 1\n  credits:\n  - date: 2016-01-01\n    amount: 1\n    description:▸ #7 refund",
+    "cut to nothing in an answer": "answers:\n- action: a\n  result:\n    message:▸  #5\n    list:\n    -▸ #5",
+    "cut body": "faults:\n- body: ▸page #top\n- body:▸ #top",
     "misspelt result": "answers: [{action: a, result: {result: ▸sucess}}]",
     "hidden answer": "answers:\n- {action: a, result: {}}\n- ▸{action: A, params: {b: 1}, result: {}}",
     "hidden twin": "answers:\n- {action: a, params: {b: 1}, result: {}}\n- ▸{action: a, params: {b: 1}, result: {}}",
@@ -514,6 +515,7 @@ DOUBTFUL = {
 FINE = {
     "no text": "x-a: # one\nx-b:\nx-c: #",
     "comments": "admins: [1] # one\nclients:\n- id: 1 # one\n  credits: [] # none\nx-a: text  # a text",
+    "comments after keys": "admins: #one\n- 1\nx-a: # text\nx-b: #\nx-c: text  #\nclients: #one\n- id: 1\n  credits: #one\n    []",
     "quoted": "x-a: 'Invoice #1' # a text",
     "results": "answers: [{action: a, result: {result: success}}, {action: b, result: {result: error}}]",
     "in order": "answers: [{action: a, params: {b: 1}, result: {}}, {action: a, result: {}}, {action: b, result: {}}]",
@@ -682,6 +684,24 @@ def test_problems_stand_in_the_order_of_the_paths() -> None:
     """Problems are reported in the order in which the files were given."""
     found = problems(write("clients: 1", "b.yaml"), write("admins: 1", "a.yaml"), "0.yaml")
     assert [problem.split(":")[0] for problem in found] == ["b.yaml", "a.yaml", "0.yaml"]
+
+
+@pytest.mark.skipif(not yaml.__with_libyaml__, reason="PyYAML's own parser takes the colon for a part of the text")
+@pytest.mark.parametrize(
+    ("marked", "words"),
+    [
+        ("x-a: {b▸:[c]}", "a space after the colon"),
+        ("x-a: {b▸:{c: d}}", "a space after the colon"),
+        ("x-a: {b: c▸:, d: e}", "that ends with : in quotes"),
+        ("x-a: [b▸:]", "that ends with : in quotes"),
+    ],
+)
+def test_a_colon_before_a_bracket_is_told(marked: str, words: str) -> None:
+    """A colon directly before a bracket or comma is reported with what to write instead."""
+    text, [place], _ = places(marked)
+    [problem] = problems(write(text))
+    assert problem.startswith(f"{place}: ")
+    assert words in problem
 
 
 # Bytes.
@@ -858,6 +878,7 @@ MANY: dict[str, Callable[[int], str]] = {
     "unknown aliases": lambda n: "x-a: [" + "*x , " * n + "]",
     "anchors": lambda n: "x-a: [" + ", ".join(f"&a{number} x" for number in range(n)) + "]",
     "merges": lambda n: "x-a: &a {date: 2016-01-01}\nclients:\n- id: 1\n  credits:\n" + "  - {<<: *a, amount: 1}\n" * n,
+    "quotes before a broken one": lambda n: "clients:\n" + "- {id: '1'}\n" * n + "x-a: 'it's'",
     "merged texts": lambda n: "clients:\n- id: 1\n  <<: [" + "x, " * n + "]\n",
 }
 
@@ -1355,16 +1376,16 @@ def load_all(paths: list[str], *, pure: bool) -> list[str | list[list[Any]]]:
     command, sent = [sys.executable, "-c", LOAD_ALL], json.dumps([pure, *paths])
     done = subprocess.run(command, input=sent, capture_output=True, text=True, timeout=120, check=True)
     results: list[str | list[list[Any]]] = json.loads(done.stdout)
-    # PyYAML's two parsers report syntax errors in different words and one column apart.
+    # PyYAML's two parsers report some syntax errors one column apart.
     for problem in (problem for result in results if isinstance(result, list) for problem in result):
         if "this is not YAML" in problem[3]:
-            problem[2:] = ["this is not YAML"]
+            problem[2:] = [re.sub("column [0-9]+", "", problem[3])]
     return results
 
 
 @pytest.mark.skipif(not yaml.__with_libyaml__, reason="needs PyYAML's C extension to compare with")
 def test_without_the_c_extension_the_results_are_the_same() -> None:
-    """PyYAML's Python and C parsers give the same ledgers, problems and positions."""
+    """PyYAML's Python and C parsers give the same ledgers, problems, sentences and positions."""
     contents: list[str | bytes] = [
         ISSUE_EXAMPLE,
         *(places(marked)[0] for _, marked in wrong()),
@@ -1379,7 +1400,11 @@ def test_without_the_c_extension_the_results_are_the_same() -> None:
     ]
     paths = [write(content, f"{number}.yaml") for number, content in enumerate(contents)]
     fast, pure = load_all(paths, pure=False), load_all(paths, pure=True)
-    differences = [case for case in zip(contents, fast, pure, strict=True) if case[1] != case[2]]
+    differences = [
+        (content, a, b)
+        for content, a, b in zip(contents, fast, pure, strict=True)
+        if a != b and "something below cannot be parsed" not in f"{a}{b}"  # one of them gave no reason
+    ]
     assert not differences, "\n".join(f"{content!r}: {a} != {b}"[:400] for content, a, b in differences)
     assert sum(isinstance(result, list) for result in pure) > 200
 

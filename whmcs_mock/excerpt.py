@@ -28,12 +28,14 @@ def excerpt(problem: Problem) -> str:
     line = lines[problem.line - 1].replace("\t", " ").rstrip() if problem.line <= len(lines) else ""
     if not line or not line.isprintable() or len(line) > _WIDTH or _is_private(lines, problem.line):
         return ""
-    return f"    {line}\n    {' ' * _width(line[: problem.column - 1])}^"
+    return f"    {line}\n    {' ' * sum(map(_cells, line[: problem.column - 1]))}^"
 
 
-def _width(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
-    return sum(0 if unicodedata.combining(one) else 1 + (unicodedata.east_asian_width(one) in "WF") for one in text)
+def _cells(character: str) -> int:
+    """Return how many columns of a terminal a character takes."""
+    if unicodedata.category(character) in ("Mn", "Me"):  # they are shown on the character before
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
 
 
 @lru_cache(maxsize=1)
@@ -69,5 +71,6 @@ def _names_secret(line: str) -> bool:
 
 
 def _indent(line: str) -> int:
+    line = line.replace("\t", " " * _WIDTH)  # a tab may stand for any indentation, so that every line above counts
     bare = line.lstrip(" ")
     return 2 * (len(line) - len(bare)) + bare.startswith("- ")  # a list may have the same indentation as its key

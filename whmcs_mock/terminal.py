@@ -95,12 +95,14 @@ def show(problems: Iterable[Problem], prefix: str = "", *, err: bool = True) -> 
         stream.reconfigure(errors="backslashreplace")
     every = list(problems)
     for problem in every[:_SHOWN]:
-        path = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in problem.path)
-        say(f"{path}:{problem.line}:{problem.column}: {prefix}{problem.message}", err=err)
+        line = f"{problem.path}:{problem.line}:{problem.column}: {prefix}{problem.message}"
+        say(
+            "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line), err=err
+        )  # a path may hold anything
         if stream and stream.isatty():
             from whmcs_mock.excerpt import excerpt
 
-            if line := excerpt(problem):
-                say(line, err=err)
+            if shown := excerpt(problem):
+                say(shown, err=err)
     if len(every) > _SHOWN:
         say(f"and {len(every) - _SHOWN} more", err=err)
