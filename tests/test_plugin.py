@@ -324,6 +324,8 @@ def test_unknown_client(whmcs_mock: WhmcsMock) -> None:
             ask_for(99)
     with pytest.raises(LookupError, match="no client 99"):
         whmcs_mock.add_credit(99, amount="1.00")
+    with pytest.raises(KeyError, match=r"^99$"):
+        whmcs_mock.world.store.add_credit(99, amount="1.00")
 
 
 def test_load(whmcs_mock: WhmcsMock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
