@@ -414,6 +414,13 @@ def test_load_access(whmcs_mock: WhmcsMock, tmp_path: Path) -> None:
     assert call(whmcs_mock, clientid=1)["message"] == "Invalid IP 127.0.0.1"
 
 
+def test_load_page(whmcs_mock: WhmcsMock) -> None:
+    """A documentation page that a test loads answers its action."""
+    assert call(whmcs_mock, "GetShades")["message"] == "Command Not Found"
+    whmcs_mock.load(Path(__file__).parent / "pages" / "getshades.md")
+    assert isinstance(call(whmcs_mock, "GetShades"), list)  # its example is a list
+
+
 def test_load_credentials_and_admins(whmcs_mock: WhmcsMock, tmp_path: Path) -> None:
     """Loaded credentials, admins, answers and files are added to those of the fixtures; their secrets are hidden."""
     (tmp_path / "none.yaml").write_text("clients: []")
