@@ -326,6 +326,8 @@ def test_unknown_client(whmcs_mock: WhmcsMock) -> None:
         whmcs_mock.add_credit(99, amount="1.00")
     with pytest.raises(KeyError, match=r"^99$"):
         whmcs_mock.world.store.add_credit(99, amount="1.00")
+    with pytest.raises(KeyError, match=r"^99$"):
+        whmcs_mock.world.store.remove_client(99)
 
 
 def test_load(whmcs_mock: WhmcsMock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
