@@ -430,6 +430,13 @@ def test_pages_of_faults_are_html(whmcs_mock: WhmcsMock, fault: str) -> None:
     assert whmcs_mock.calls[0].why == f"fault {fault}"
 
 
+def test_call_without_an_action(whmcs_mock: WhmcsMock) -> None:
+    """A fault of one action does not apply to a call without an action, which gets its usual answer."""
+    whmcs_mock.fail_next("maintenance", action="GetInvoice")
+    assert requests.post(whmcs_mock.url, data={"responsetype": "json"}, timeout=30).status_code == 400
+    whmcs_mock.reset()
+
+
 def test_page_of_a_status(whmcs_mock: WhmcsMock) -> None:
     """A fault that is only a status, or a body, is HTML as well, unless it names another type."""
     for arguments in ({"status": 500}, {"body": "down"}):
