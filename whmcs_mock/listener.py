@@ -249,7 +249,7 @@ class Listener(ThreadedWSGIServer):
                 if self._stopped.is_set():
                     return
                 response = self.refuse(reader.path, error.response)
-                if response.why == NOT_TLS:
+                if error.response.why == NOT_TLS:
                     self.on_mismatch("a client spoke https to this http port")
             keep = request is not None and reader.keep_alive and not response.close
             bare = request is not None and request.method == "HEAD"
