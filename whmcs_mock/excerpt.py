@@ -8,7 +8,7 @@ import unicodedata
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from whmcs_mock.fixtures.events import Unreadable, split_lines
+from whmcs_mock.fixtures.places import Unreadable, split_lines
 from whmcs_mock.redaction import REDACTED, is_secret
 
 if TYPE_CHECKING:
