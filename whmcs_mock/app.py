@@ -205,11 +205,17 @@ class App:
     def _failed(self, world: World, request: Request, error: BaseException) -> Response:
         if self._on_error is None:
             raise error
-        world.store.secrets |= secrets_of(request.params)
+        text = f"whmcs-mock: the function for {request.params.get('action')} raised {error!r}"
+        response = error_response(world, request, text)
         if world is self.worlds[self.worlds.current]:  # an error of an earlier test does not concern the current one
             self._on_error(error)
-        text = f"whmcs-mock: the function for {request.params.get('action')} raised {error!r}"
-        return Response.plain(500, redactor(world.store.secrets)(text))
+        return response
+
+
+def error_response(world: World, request: Request, text: str) -> Response:
+    """Return the response for an exception; from now on, the secrets of the request are redacted in the whole world."""
+    world.store.secrets |= secrets_of(request.params)
+    return Response.plain(500, redactor(world.store.secrets)(text))
 
 
 def create_app(*paths: str | os.PathLike[str] | Ledger, profile: str = "documented") -> App:

@@ -18,6 +18,7 @@ from whmcs_mock.terminal import fill_descriptors, leave, progress, say, show, wr
 
 if TYPE_CHECKING:
     from whmcs_mock.ledger import Ledger
+    from whmcs_mock.serve import Service
 
 EXIT_FIXTURES = 1
 EXIT_UNHEALTHY = 1
@@ -49,24 +50,29 @@ def serve(**options: Any) -> None:
     gc.disable()  # imports and fixtures stay in memory: collecting garbage would only take time
     if not (options["tls"] or options["tls_cert"]):
         _import_without_ssl()
-    from whmcs_mock.serve import Options, Service
-
     try:
-        service = Service(lambda: _loaded(options["paths"]), Options(**options))
-        gc.freeze()
-    except (ListenError, RuntimeError) as error:  # RuntimeError: no thread can be started
-        leave(EXIT_LISTEN, str(error))
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        leave(EXIT_USAGE, _unusable(options, error))
-    finally:
-        gc.enable()
-    try:
+        service = _service(options)
         with service.running() as ready:
             if sys.stdout:
                 say(ready)
             service.wait()
     except RuntimeError as error:  # no thread can be started
         leave(EXIT_LISTEN, f"cannot serve: {error}")
+
+
+def _service(options: dict[str, Any]) -> Service:
+    from whmcs_mock.serve import Options, Service
+
+    try:
+        service = Service(lambda: _loaded(options["paths"]), Options(**options))
+        gc.freeze()
+    except ListenError as error:
+        leave(EXIT_LISTEN, str(error))
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        leave(EXIT_USAGE, _unusable(options, error))
+    finally:
+        gc.enable()
+    return service
 
 
 def _import_without_ssl() -> None:

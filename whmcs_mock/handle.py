@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from whmcs_mock.api import ActionT
 from whmcs_mock.errors import FixtureError, Problem
 from whmcs_mock.fixtures import load_fixtures
+from whmcs_mock.fixtures.loader import missing
 from whmcs_mock.journal import Call
 from whmcs_mock.ledger import (
     Client,
@@ -388,8 +389,7 @@ def find_paths(paths: Iterable[str | os.PathLike[str]], folders: Sequence[Path])
         if there := [place for place in sought if place.exists()] if name else []:
             found.append(there[0])
             continue
-        looked = f"no such file or folder; looked for {' and '.join(map(os.path.abspath, sought))}"
-        problems.append(Problem(name, 1, 1, looked if name else "this path is empty; write a file or a folder"))
+        problems.append(Problem(name, 1, 1, missing(name, sought)))
     if problems:
         try:
             load_fixtures(*found)

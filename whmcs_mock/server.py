@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterable
 from io import BytesIO
 from typing import Any
 
-from pytest_httpserver import HTTPServer, HTTPServerError, RequestHandler
+from pytest_httpserver import HTTPServer, HTTPServerError
 from werkzeug import Request as ExpectedRequest
 
 from whmcs_mock.api import ActionT
-from whmcs_mock.app import App
+from whmcs_mock.app import App, error_response
 from whmcs_mock.fixtures import load_fixtures
 from whmcs_mock.journal import Call
 from whmcs_mock.ledger import Ledger, Profile, parse_profile
 from whmcs_mock.listener import Listener
 from whmcs_mock.reader import IDLE_SECONDS, REQUEST_SECONDS
-from whmcs_mock.redaction import redactor, secrets_of
+from whmcs_mock.redaction import redactor
 from whmcs_mock.request import ENDPOINT, Request, is_endpoint, is_steering
 from whmcs_mock.response import HTTPError, Response
 from whmcs_mock.world import World
@@ -163,41 +163,44 @@ class MockServer(HTTPServer):
 
     def respond(self, request: Request) -> Response:
         """Return the response to one request: of an expectation that matches it, or else of the API."""
-        handlers = self.ordered_handlers[:1] + self.oneshot_handlers + self.handlers
-        if handlers and (response := self._expected(request, handlers)):
+        is_api = is_endpoint(request.path) or is_steering(request.path)
+        is_expecting = bool(self.ordered_handlers or self.oneshot_handlers or self.handlers)
+        if is_api and not is_expecting:
+            return self.app.respond(request)
+        current, found = self.world, self._find(request.path)
+        is_late = found is not None and found[0] is not current  # no expectation or assertion of this test is about it
+        if is_expecting and found and not is_late and (response := self._expected(*found, request)):
             return response
-        if not is_endpoint(request.path) and not is_steering(request.path):
-            if self._path_in_test(request) is not None:
-                # Reported like pytest-httpserver does, but without what may contain a secret.
-                self.respond_nohandler(ExpectedRequest(_environ(request, self, bare=True)))
-                del self.assertions[:-100]
-            return self.app.respond(request, steerable=False)
-        return self.app.respond(request)
+        if is_api:
+            return self.app.respond(request)
+        if not is_late:
+            # Reported like pytest-httpserver does, but without what may contain a secret.
+            self.respond_nohandler(ExpectedRequest(_environ(request, self, bare=True)))
+            del self.assertions[:-100]
+        return self.app.respond(request, steerable=False)
 
     def _body_limit(self, path: str) -> int:
         return self.app.body_limit(path) if is_endpoint(path) or is_steering(path) else _MAX_EXPECTED
 
-    def _path_in_test(self, request: Request) -> str | None:
-        """Return the path within the world of the current test; None for a late call from an earlier test."""
+    def _find(self, path: str) -> tuple[World, str] | None:
+        """Return the world that a path leads to and the path within it, or None if the name of the world is invalid."""
         with contextlib.suppress(HTTPError):
-            world, path = self.app.worlds.find(request.path)
-            return path if world is self.world else None
+            return self.app.worlds.find(path)
         return None
 
-    def _expected(self, request: Request, handlers: Iterable[RequestHandler]) -> Response | None:
-        if (path := self._path_in_test(request)) is None:
-            return None
+    def _expected(self, world: World, path: str, request: Request) -> Response | None:
         environ = _environ(request, self, path)
         asked = ExpectedRequest(environ)
         asked.get_data()
+        handlers = self.ordered_handlers[:1] + self.oneshot_handlers + self.handlers
         matched = False
         with contextlib.suppress(ValueError):  # a JSON matcher, and the body is not JSON
             matched = any(handler.matcher.match(asked) for handler in handlers)
         if not matched:
             return None
-        return self.app.respond_expected(self.world, request, path, lambda: self._run_handler(request, environ))
+        return self.app.respond_expected(world, request, path, lambda: self._run_handler(world, request, environ))
 
-    def _run_handler(self, request: Request, environ: dict[str, Any]) -> Response:
+    def _run_handler(self, world: World, request: Request, environ: dict[str, Any]) -> Response:
         errors = len(self.handler_errors)
         environ["wsgi.input"].seek(0)
         application = ExpectedRequest.application(self.application)
@@ -219,9 +222,10 @@ class MockServer(HTTPServer):
         except BaseException as error:  # noqa: BLE001  # from a handler that a test has passed to expect_request
             if not isinstance(error, Exception):  # pytest.fail(); pytest-httpserver keeps other exceptions
                 self.keep_error(error)
-            return self._redact_error(request, f"whmcs-mock: a request handler raised {type(error).__name__}: {error}")
+            text = f"whmcs-mock: a request handler raised {type(error).__name__}: {error}"
+            return error_response(world, request, text)
         if status[:3] == "500" and len(self.handler_errors) > errors:  # the error may also be another request's
-            return self._redact_error(request, body.decode("utf-8", "replace").rstrip())
+            return error_response(world, request, body.decode("utf-8", "replace").rstrip())
         if not re.fullmatch("[2-5][0-9][0-9]", status[:3]):
             return Response.plain(500, f"whmcs-mock: a status is a number from 200 to 599, not {status}")
         framing = ("content-length", "connection", "transfer-encoding", "date")
@@ -235,11 +239,6 @@ class MockServer(HTTPServer):
             close=close or (length or 0) > len(body),
             why="answered by expect_request",
         )
-
-    def _redact_error(self, request: Request, text: str) -> Response:
-        """Return the answer for an exception in a request handler, whose text may contain secrets of the request."""
-        self.world.store.secrets |= secrets_of(request.params)
-        return Response.plain(500, redactor(self.world.store.secrets)(text))
 
 
 def _environ(request: Request, server: MockServer, path: str = "", *, bare: bool = False) -> dict[str, Any]:
