@@ -1,14 +1,11 @@
-"""Read the example request of a documentation page, to ask for the page's own example as a client would."""
+"""Read the example request of an action's page, which is PHP code, as PHP would send it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-from whmcs_mock.fixtures.pages import _section
-
 _CALL = re.compile(r"http_build_query\(\s*(?:array\(|\[)")
-_PAIR = re.compile(r"'([^'\\]+)' => ('[^'\\]*'|\w+),")
 _PHP = re.compile(
     r"""//[^\n]*|(?P<value>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s'"()\[\],=]+(?![\w(]))|(?P<array>(?:\barray)?\(|\[)"""
     r"""|(?P<function>\w+\()|(?P<close>[)\]])|(?P<arrow>=>)|(?P<comma>,)"""
@@ -18,23 +15,18 @@ _CREDENTIALS = ("identifier", "secret", "username", "password", "accesskey")
 
 
 def request_of(text: str) -> dict[str, str]:
-    """Return the parameters of the example request in a page, without credentials."""
-    return dict(_request(text))
+    """Return the parameters of a page's example request, without credentials."""
+    code = text.partition("### Example Request (CURL)")[2].partition("\n### ")[0]
+    if not (call := _CALL.search(code)):
+        return {}
+    return {
+        name.removeprefix("$"): value  # AddOrder's has a label that begins with $, SendEmail's has ones with //
+        for name, word in _form(_PHP.finditer(code, call.end()), code)
+        if name not in _CREDENTIALS and name[:2] != "//" and (value := _plain(word)) is not None
+    }
 
 
-def _request(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the parameters of the example request, without credentials."""
-    start, end = _section(text, "### Example Request (CURL)")
-    if call := _CALL.search(text, start, end):
-        pairs: list[tuple[str, str]] = _PAIR.findall(text, call.end(), end)
-        if len(pairs) < text.count("=>", call.end(), end):  # arrays and expressions, on one page in nine
-            pairs = list(_form(_PHP.finditer(text, call.end(), end), text))
-        for name, word in pairs:
-            if name not in _CREDENTIALS and name[:2] != "//" and (value := _plain(word)) is not None:
-                yield name.removeprefix("$"), value  # SendEmail's has labels that begin with //, AddOrder's one $
-
-
-def _form(tokens: Iterator[re.Match[str]], text: str, array: str = "") -> Iterator[tuple[str, str]]:
+def _form(tokens: Iterator[re.Match[str]], code: str, array: str = "") -> Iterator[tuple[str, str]]:
     """Yield the words of a PHP array up to its closing bracket, as http_build_query names them."""
     key, word, number = "", "", 0
     for token in tokens:
@@ -43,7 +35,7 @@ def _form(tokens: Iterator[re.Match[str]], text: str, array: str = "") -> Iterat
         if kind == "arrow":
             key, word = _plain(word) or "", ""
         elif kind == "array":
-            yield from _form(tokens, text, name)
+            yield from _form(tokens, code, name)
         elif kind in ("comma", "close"):
             if word:
                 yield name, word
@@ -51,7 +43,7 @@ def _form(tokens: Iterator[re.Match[str]], text: str, array: str = "") -> Iterat
                 return
             key, word, number = "", "", number + 1
         elif kind == "function":  # an expression is kept as written
-            word = text[token.start() : _closed(tokens)]
+            word = code[token.start() : _closed(tokens)]
         elif kind:
             word = token[0]
 
